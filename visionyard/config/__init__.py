@@ -1,0 +1,35 @@
+"""Settings: the run config, how it is read, and how it becomes pipeline parameters."""
+
+from visionyard.config.loading import describe_problems, field_names, load_run_config, parse_run_config
+from visionyard.config.parameters import from_parameters, parameter_name, section_parameters, to_parameters
+from visionyard.config.run_config import (
+    BenchmarkConfig,
+    DataConfig,
+    ExportConfig,
+    FramesConfig,
+    ModelConfig,
+    RunConfig,
+    Section,
+    TrainingConfig,
+    ValidationConfig,
+)
+
+__all__ = [
+    "BenchmarkConfig",
+    "DataConfig",
+    "ExportConfig",
+    "FramesConfig",
+    "ModelConfig",
+    "RunConfig",
+    "Section",
+    "TrainingConfig",
+    "ValidationConfig",
+    "describe_problems",
+    "field_names",
+    "from_parameters",
+    "load_run_config",
+    "parameter_name",
+    "parse_run_config",
+    "section_parameters",
+    "to_parameters",
+]

@@ -1,0 +1,154 @@
+"""The run config: everything a run needs to know, as one frozen model.
+
+It is the single source of `run.yaml`, of `--set section.key=value`, of the pipeline's parameters (`section_key`) and of
+the JSON Schema. Each field's description says what it is, its unit and what it trades.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+SourceKind = Literal["auto", "clips_by_class", "clips_cvat", "images_voc", "images_yolo", "images_by_class"]
+SplitMode = Literal["group", "published"]
+Precision = Literal["no", "fp16", "bf16"]
+ExportFormat = Literal["onnx", "torchscript"]
+
+
+def _whole(value: Any) -> Any:
+    """Turn 3.0 into 3: KFP hands integers inside lists and dicts on as floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused, texts stripped, NaN refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the data is and how it is divided."""
+
+    source: str = Field(
+        min_length=1, description="Folder, archive or file with the data: a path, s3://bucket/prefix or http(s) address."
+    )
+    kind: SourceKind = Field("auto", description="How the source is laid out; auto looks and says what it found.")
+    classes: list[str] = Field(
+        default_factory=list, description="Class names to keep, in the order of their ids; empty keeps all, as found."
+    )
+    group_pattern: str = Field(
+        "",
+        description="Regular expression on an image's path whose first group names its group (its scene or video); "
+        "images of one group stay in one split. Empty: a clip is a group, each loose image is its own.",
+    )
+    split_mode: SplitMode = Field(
+        "group", description="group draws a leak-safe split; published keeps the source's own train, val and test."
+    )
+    val_fraction: float = Field(0.15, gt=0, lt=0.9, description="Share of the items for validation while training.")
+    test_fraction: float = Field(0.2, gt=0, lt=0.9, description="Share of the items that judge the finished model.")
+    split_seed: int = Field(0, ge=0, description="Seed of the split; another one draws other groups.")
+    allow_leak: bool = Field(
+        False, description="Train although groups or identical images stand in two splits; the report says so first."
+    )
+
+    @model_validator(mode="after")
+    def _fractions_leave_training_data(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 0.95:
+            raise ValueError(
+                f"val_fraction {self.val_fraction} + test_fraction {self.test_fraction} leave nothing to train on; "
+                "their sum must stay below 0.95"
+            )
+        return self
+
+
+class FramesConfig(Section):
+    """How still images are taken from clips."""
+
+    rate_hz: float = Field(2.0, gt=0, le=240, description="Frames kept per second of video, by presentation time.")
+    max_per_clip: int = Field(0, ge=0, description="Most frames of one clip, spread evenly over it; 0 keeps all.")
+    drop_blurred: bool = Field(False, description="Leave out frames far less sharp than their clip's usual.")
+    drop_similar: bool = Field(False, description="Leave out frames that look like the one kept before them.")
+    jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of the kept frames; 95 is near lossless.")
+
+
+class ModelConfig(Section):
+    """Which model is trained, and from what."""
+
+    name: str = Field("yolo-detection", min_length=1, description="Plugin; `visionyard models` lists them.")
+    preset: str = Field("", description="The plugin's variant, or its own model file; empty takes the default.")
+    weights: str = Field(
+        "", description="Start from these weights: a path, s3:// address, or a name the plugin knows; empty: from scratch."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The plugin's own options; `visionyard models show NAME` lists them."
+    )
+
+
+class TrainingConfig(Section):
+    """How the model is trained; 0 takes the preset's value where a field says so."""
+
+    epochs: int = Field(20, ge=1, description="Passes over the training split.")
+    batch_size: int = Field(0, ge=0, description="Images per optimizer step; 0 takes the preset's.")
+    image_size_px: int = Field(0, ge=0, le=4096, description="Side of the model's input; 0 takes the preset's.")
+    learning_rate: float = Field(0.0, ge=0, description="Peak learning rate; 0 takes the preset's.")
+    weight_decay: float = Field(0.0005, ge=0, description="Decoupled weight decay.")
+    patience: int = Field(0, ge=0, description="Stop after this many epochs without a better one; 0 never stops early.")
+    seed: int = Field(0, ge=0, description="Seed of weights, order and augmentation.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:0 ...; auto takes a GPU when there is one.")
+    mixed_precision: Precision = Field("no", description="fp16 or bf16 halve memory on GPUs; no is exact.")
+    loader_workers: int = Field(-1, ge=-1, description="Processes that prepare batches; -1 computes it from the cores.")
+
+
+class ValidationConfig(Section):
+    """How the finished model is judged on the test split."""
+
+    confidence_threshold: float = Field(
+        0.25, ge=0, le=1, description="Detections below it are not drawn nor counted as right or wrong; mAP uses all."
+    )
+    iou_threshold: float = Field(0.5, gt=0, le=1, description="Overlap from which a detection matches a true box.")
+
+
+class ExportConfig(Section):
+    """Which formats leave the yard, and how alike they must be."""
+
+    formats: list[ExportFormat] = Field(
+        default_factory=lambda: ["onnx", "torchscript"], min_length=1, description="Formats of the model bundle."
+    )
+    opset: int = Field(18, ge=12, le=20, description="ONNX operator set.")
+    score_tolerance: float = Field(0.001, gt=0, le=0.1, description="Largest difference of a class score.")
+    metric_tolerance: float = Field(0.001, gt=0, le=0.1, description="Largest difference of the main metric.")
+
+
+class BenchmarkConfig(Section):
+    """How the bundle's speed is measured."""
+
+    batch_sizes: list[Whole] = Field(default_factory=lambda: [1, 8], min_length=1, description="Images per call.")
+    threads: list[Whole] = Field(
+        default_factory=lambda: [1, 2], min_length=1, description="Intra-operator threads; more than the cores are skipped."
+    )
+    repeat_count: int = Field(30, ge=5, description="Timed calls of each combination.")
+    warmup_count: int = Field(3, ge=1, description="Calls before the timed ones.")
+
+    @model_validator(mode="after")
+    def _counts_are_positive(self) -> Self:
+        for name in ("batch_sizes", "threads"):
+            if bad := [value for value in getattr(self, name) if value < 1]:
+                raise ValueError(f"{name} holds {bad[0]}; each must be 1 or more")
+        return self
+
+
+class RunConfig(Section):
+    """One run, from data to benchmarked model bundle."""
+
+    name: str = Field(
+        "run", pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", description="Name of the run's folder and experiment."
+    )
+    data: DataConfig
+    frames: FramesConfig = FramesConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig = ValidationConfig()
+    export: ExportConfig = ExportConfig()
+    benchmark: BenchmarkConfig = BenchmarkConfig()

@@ -1,0 +1,159 @@
+"""The dataset version: an immutable, content-addressed set of labelled images in shards, divided into splits.
+
+dataset.json    schema_version, artifact "dataset", task, classes, digest, split counts, lineage, leak certificate, health
+index.parquet   a row an item, sorted by split and key (columns below)
+problems.jsonl  every problem found on the way here
+shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` or `key.png` beside `key.json`
+
+| column | type | meaning |
+| --- | --- | --- |
+| key, split, group, source | string | as in `visionyard.data.items.Item` |
+| timestamp_s | double, null for loose images | |
+| width, height | int32 | pixels |
+| sha256 | string | of the image bytes |
+| class_ids | list<int32> | of the boxes in order, or the one class; null when unlabelled |
+| boxes | list<double>, null for classification | xyxy after xyxy, pixels |
+| shard, image_name, image_offset, image_size | | where the image bytes lie |
+
+The digest is taken over the sorted item lines (image hash, label, split, group) and the classes: same content, same digest.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionyard.data.artifacts import SHARDS, read_manifest
+from visionyard.data.items import Split, Task
+from visionyard.data.shards import Blob, read_blob
+from visionyard.errors import ArtifactError, DataError
+from visionyard.transforms import decode_image
+
+DATASET = "dataset.json"
+INDEX = "index.parquet"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a dataset version.
+
+    Attributes:
+        key: Unique in the dataset.
+        split: train, val or test.
+        group: The clip, scene or image it came from.
+        source: Path of the image or clip within the source.
+        timestamp_s: Time in its clip, None for a loose image.
+        width: Pixels.
+        height: Pixels.
+        sha256: Of the image bytes.
+        image_name: File name inside its shard.
+        blob: Where the image bytes lie.
+        class_ids: (N,) int64; of the boxes, or the one class of the image.
+        xyxy: (N, 4) float64 pixels; (0, 4) for classification.
+    """
+
+    key: str
+    split: Split
+    group: str
+    source: str
+    timestamp_s: float | None
+    width: int
+    height: int
+    sha256: str
+    image_name: str
+    blob: Blob
+    class_ids: np.ndarray
+    xyxy: np.ndarray
+
+
+class Dataset:
+    """A dataset version on disk, open for reading; holds the index in memory, never the images."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a dataset version.
+
+        Raises:
+            ArtifactError: It is incomplete or of an unknown version.
+        """
+        self.folder = folder
+        self.info = read_manifest(folder, "dataset", name=DATASET)
+        self.task: Task = self.info["task"]
+        self.classes: list[str] = self.info["classes"]
+        self.digest: str = self.info["digest"]
+
+    @cached_property
+    def _table(self) -> Any:
+        import pyarrow.parquet
+
+        path = self.folder / INDEX
+        if not path.exists():
+            raise ArtifactError(f"{path}: the index is missing; run prepare_dataset again")
+        return pyarrow.parquet.read_table(path)
+
+    @cached_property
+    def _split_bounds(self) -> dict[str, tuple[int, int]]:
+        splits = self._table.column("split").to_pylist()
+        bounds: dict[str, tuple[int, int]] = {}
+        for position, split in enumerate(splits):
+            start = bounds.get(split, (position, position))[0]
+            bounds[split] = (start, position + 1)
+        return bounds
+
+    def count(self, split: Split) -> int:
+        """Return the number of items in a split."""
+        start, end = self._split_bounds.get(split, (0, 0))
+        return end - start
+
+    def sample(self, split: Split, position: int) -> Sample:
+        """Return one item of a split, positions from 0 in key order.
+
+        Raises:
+            IndexError: The split has no such position.
+        """
+        start, end = self._split_bounds.get(split, (0, 0))
+        if not 0 <= position < end - start:
+            raise IndexError(f"{split} has {end - start} items, asked for position {position}")
+        return _sample(self._table.slice(start + position, 1).to_pylist()[0])
+
+    def samples(self, split: Split) -> Iterator[Sample]:
+        """Yield the items of a split in key order."""
+        start, end = self._split_bounds.get(split, (0, 0))
+        for batch in self._table.slice(start, end - start).to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                yield _sample(row)
+
+    def image_bytes(self, sample: Sample) -> bytes:
+        """Return the stored image file of an item."""
+        return read_blob(self.folder / SHARDS, sample.blob)
+
+    def image(self, sample: Sample) -> np.ndarray:
+        """Return the image of an item, (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: Its bytes cannot be decoded; names the item.
+        """
+        try:
+            return decode_image(self.image_bytes(sample))
+        except DataError as error:
+            raise DataError(f"{self.folder.name}/{sample.key}: {error}") from None
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    boxes = row["boxes"]
+    return Sample(
+        key=row["key"],
+        split=row["split"],
+        group=row["group"],
+        source=row["source"],
+        timestamp_s=row["timestamp_s"],
+        width=row["width"],
+        height=row["height"],
+        sha256=row["sha256"],
+        image_name=row["image_name"],
+        blob=Blob(row["shard"], row["image_offset"], row["image_size"]),
+        class_ids=np.asarray(row["class_ids"] or [], dtype=np.int64),
+        xyxy=np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4),
+    )

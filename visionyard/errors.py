@@ -1,0 +1,94 @@
+"""Every error that Visionyard raises on purpose.
+
+VisionyardError
+├── ConfigError (ValueError)        a run config or an option is wrong; holds every mistake found
+├── DataError                       a source, an image, a label or a split cannot be used
+│   ├── MediaError                  one image or video cannot be read
+│   ├── ShapeError (ValueError)     an array has another shape than expected
+│   └── SplitError                  the groups cannot be divided into train, val and test
+├── StorageError                    an object store or a web server refused, timed out or lacks the thing
+├── ArtifactError                   a folder between stages is incomplete, altered or of an unknown version
+├── ModelError                      a plugin, preset or weights file does not fit
+├── NotANumberError                 the loss or a metric is no longer a number
+├── ParityError                     an exported model differs from the trained one
+└── PreemptedError                  the process was told to stop
+
+Each message names the thing, the value, what was expected and the way out. `exit_class` is the word that the exit report
+and the retry policy read.
+"""
+
+from collections.abc import Sequence
+
+
+class VisionyardError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_class = "bug"
+
+
+class ConfigError(VisionyardError, ValueError):
+    """A run config, an option or a parameter is wrong.
+
+    Attributes:
+        problems: Every mistake found, one sentence each.
+    """
+
+    exit_class = "bad_config"
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(VisionyardError):
+    """A source, an image, a label or a split cannot be used."""
+
+    exit_class = "bad_data"
+
+
+class MediaError(DataError):
+    """One image or video cannot be read."""
+
+
+class ShapeError(DataError, ValueError):
+    """An array has another shape than expected."""
+
+
+class SplitError(DataError):
+    """The groups cannot be divided into train, val and test as asked."""
+
+
+class StorageError(VisionyardError):
+    """An object store or a web server refused, timed out or lacks the thing."""
+
+    exit_class = "store_unreachable"
+
+
+class ArtifactError(VisionyardError):
+    """A folder passed between stages is incomplete, altered, or of an unknown schema version."""
+
+    exit_class = "bad_data"
+
+
+class ModelError(VisionyardError):
+    """A plugin, a preset or a weights file does not fit."""
+
+    exit_class = "bad_config"
+
+
+class NotANumberError(VisionyardError):
+    """The loss or a metric is no longer a number."""
+
+    exit_class = "not_a_number"
+
+
+class ParityError(VisionyardError):
+    """An exported model differs from the trained one."""
+
+    exit_class = "parity_failed"
+
+
+class PreemptedError(VisionyardError):
+    """The process was told to stop and did."""
+
+    exit_class = "preempted"

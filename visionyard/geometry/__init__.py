@@ -1,0 +1,5 @@
+"""Boxes, masks and overlap."""
+
+from visionyard.geometry.boxes import area, cxcywh_to_xyxy, iou_matrix, non_max_suppression, xyxy_to_xywh
+
+__all__ = ["area", "cxcywh_to_xyxy", "iou_matrix", "non_max_suppression", "xyxy_to_xywh"]
