@@ -6,7 +6,7 @@ its output becomes predictions. Checkpoints, resuming, metrics, inference, expor
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -70,6 +70,10 @@ class TrainingPlan:
     """A training with every value settled: no `auto`, no 0 that means the preset's.
 
     It goes into the checkpoint, so that the model can be built again from it alone.
+
+    Attributes:
+        architecture: What `build` needs beyond the preset's name, such as the content of the user's own model file.
+        weights: Where the training started from, as the user named it; empty from scratch.
     """
 
     model_name: str
@@ -84,6 +88,7 @@ class TrainingPlan:
     patience: int
     seed: int
     mixed_precision: str
+    architecture: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -208,6 +213,14 @@ class ModelPlugin(ABC):
                 f"model.preset = {name!r}: {self.info.name} has no such preset; known: {', '.join(self.info.presets)}"
             )
         return chosen, self.info.presets[chosen]
+
+    def architecture(self, preset: str) -> dict[str, Any]:
+        """Return what `build` needs beyond the preset's name, as plain values."""
+        return {}
+
+    def check_plan(self, plan: TrainingPlan) -> list[str]:
+        """Return what in a plan does not fit this model, one sentence each; none when all is well."""
+        return []
 
     def parse_options(self, options: Mapping[str, Any]) -> Section:
         """Check `model.options`.

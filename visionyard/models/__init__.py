@@ -1,0 +1,26 @@
+"""Architectures: the plugin interface, the registry, and the plugins that come with Visionyard."""
+
+from visionyard.models.plugin import (
+    ModelPlugin,
+    PluginInfo,
+    Preset,
+    Recipe,
+    TrainedModel,
+    TrainingPlan,
+    TrainingSession,
+    TrainingState,
+)
+from visionyard.models.registry import get_plugin, plugin_names
+
+__all__ = [
+    "ModelPlugin",
+    "PluginInfo",
+    "Preset",
+    "Recipe",
+    "TrainedModel",
+    "TrainingPlan",
+    "TrainingSession",
+    "TrainingState",
+    "get_plugin",
+    "plugin_names",
+]
