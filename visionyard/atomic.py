@@ -31,7 +31,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    os.replace(work, path)
+    work.replace(path)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -43,6 +43,6 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             stream.write(data.encode() if isinstance(data, str) else data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(work, path)
+        work.replace(path)
     finally:
         work.unlink(missing_ok=True)

@@ -34,7 +34,8 @@ def write_manifest(folder: Path, artifact: str, values: dict[str, Any], *, name:
         name: File name of the manifest.
     """
     content = {"schema_version": SCHEMA_VERSION, "artifact": artifact, **values}
-    (folder / name).write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path, artifact: str, *, name: str = MANIFEST) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def read_manifest(folder: Path, artifact: str, *, name: str = MANIFEST) -> dict[
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
         raise ArtifactError(
-            f"{path}: schema_version {version!r} is not known, expected {SCHEMA_VERSION}; use the Visionyard that wrote "
-            "it, or run the stage again with this one"
+            f"{path}: schema_version {version!r} is not known, expected {SCHEMA_VERSION}; use the Visionyard that "
+            "wrote it, or run the stage again with this one"
         )
     if values.get("artifact") != artifact:
         raise ArtifactError(f"{path}: expected a {artifact} folder, got {values.get('artifact')!r}")

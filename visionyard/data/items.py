@@ -1,11 +1,10 @@
 """What the data stages pass on: labelled images, clips with their tracks, and problems found."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-import json
 
 from visionyard.data.shards import Blob
 
@@ -64,9 +63,7 @@ class Item:
             **{
                 **values,
                 "blob": Blob(**values["blob"]),
-                "boxes": None
-                if boxes is None
-                else tuple(Box(box["class_name"], tuple(box["xyxy"])) for box in boxes),
+                "boxes": None if boxes is None else tuple(Box(box["class_name"], tuple(box["xyxy"])) for box in boxes),
             }
         )
 

@@ -7,10 +7,10 @@ between stages holds loose files. Headers carry no time, owner or host: same con
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from visionyard.errors import ArtifactError
 
@@ -67,17 +67,30 @@ class ShardWriter:
             data: Its bytes, or a file that is copied without being read whole.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
+        return self._append(self._tar_for(size), name, data, size)
+
+    def add_together(self, files: Sequence[tuple[str, bytes]]) -> list[Blob]:
+        """Append files that must stand in one shard, as the files of a WebDataset sample must.
+
+        Args:
+            files: Name and bytes of each.
+
+        Returns:
+            Where the bytes of each lie.
+        """
+        tar = self._tar_for(sum(_BLOCK_BYTES + _padded(len(data)) for _, data in files))
+        return [self._append(tar, name, data, len(data)) for name, data in files]
+
+    def _append(self, tar: tarfile.TarFile, name: str, data: bytes | Path, size: int) -> Blob:
         header = tarfile.TarInfo(name)
         header.size = size
         header.mode = 0o644
-        tar = self._tar_for(size)
         if isinstance(data, Path):
             with data.open("rb") as stream:
                 tar.addfile(header, stream)
         else:
             tar.addfile(header, io.BytesIO(data))
-        padded = -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
-        return Blob(shard=self._shard, offset=tar.offset - padded, size=size)
+        return Blob(shard=self._shard, offset=tar.offset - _padded(size), size=size)
 
     def _tar_for(self, size: int) -> tarfile.TarFile:
         if self._tar is not None and self._tar.offset and self._tar.offset + size > self._shard_bytes:
@@ -85,13 +98,18 @@ class ShardWriter:
         if self._tar is None:
             self._shard = f"{self._prefix}-{self.shard_count:05d}.tar"
             self.shard_count += 1
-            self._tar = tarfile.open(self._folder / self._shard, "w", format=tarfile.PAX_FORMAT)
+            path = self._folder / self._shard
+            self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 closed by _close
         return self._tar
 
     def _close(self) -> None:
         if self._tar is not None:
             self._tar.close()
             self._tar = None
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def read_blob(folder: Path, blob: Blob) -> bytes:

@@ -44,7 +44,7 @@ def iou_matrix(first_xyxy: np.ndarray, second_xyxy: np.ndarray) -> np.ndarray:
     sides = np.clip(high - low, 0, None)
     intersection = sides[..., 0] * sides[..., 1]
     union = area(first)[:, None] + area(second)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return np.asarray(np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0))
 
 
 def non_max_suppression(

@@ -1,17 +1,21 @@
 """Decode an image the one way that training, validation, export, benchmark and serving share."""
 
 import io
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from visionyard.errors import MediaError
 
-# Larger than any camera's picture (a 100-megapixel back is 100 MP), small enough to decode into 600 MB.
-MAX_PIXEL_COUNT = 200_000_000
-# What is decoded: formats with a safe, maintained decoder in Pillow. Names as Pillow gives them.
+# Pillow's own limit: larger than any camera's picture (the largest digital back has 151 MP), decoded into 540 MB.
+MAX_PIXEL_COUNT = 178_956_970
+# What is decoded: formats with a safe, maintained decoder in Pillow. Names as Pillow gives them; MPO, the pictures of a
+# stereo camera, is what its JPEG opener makes of some JPEG files.
 IMAGE_MEDIA_TYPES = {
     "JPEG": "image/jpeg",
     "MPO": "image/jpeg",
@@ -21,6 +25,31 @@ IMAGE_MEDIA_TYPES = {
     "TIFF": "image/tiff",
     "GIF": "image/gif",
 }
+_PLUGINS = (JpegImagePlugin, PngImagePlugin, BmpImagePlugin, WebPImagePlugin, TiffImagePlugin, GifImagePlugin)
+_OPENED_FORMATS = tuple(name for name in IMAGE_MEDIA_TYPES if name != "MPO")
+# What Pillow's decoders raise on bytes that are not what they seem; found by feeding them altered files.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+# EXIF tag 274 to what makes the picture upright, as in Pillow's ImageOps.exif_transpose.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112
 
 
 def load_image(path: Path) -> np.ndarray:
@@ -37,6 +66,37 @@ def load_image(path: Path) -> np.ndarray:
         raise MediaError(f"{path}: {error}") from None
 
 
+def open_image(data: bytes, *, max_pixel_count: int = MAX_PIXEL_COUNT) -> Image.Image:
+    """Open an encoded image by what its bytes are, without decoding its pixels.
+
+    Args:
+        data: The encoded file.
+        max_pixel_count: Refuse larger images (decompression bombs).
+
+    Returns:
+        A Pillow image whose `format` is a key of `IMAGE_MEDIA_TYPES`; its pixels are not read yet, its EXIF orientation
+        is not applied.
+
+    Raises:
+        MediaError: Not an image, cut short, of a format we do not read, or larger than `max_pixel_count`.
+    """
+    # Not Image.open: once ultralytics (8.4) is imported, that one answers an unknown file by installing a package.
+    for name in _OPENED_FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        with _decoding():
+            image = factory(io.BytesIO(data), "")
+        if image.width * image.height > max_pixel_count:
+            raise MediaError(
+                f"the image is {image.width}x{image.height} px; at most {max_pixel_count} pixels are decoded; "
+                "scale it down first"
+            )
+        return image
+    known = "JPEG, PNG, WebP, BMP, TIFF, GIF"
+    raise MediaError(f"not an image of a known format ({known}): {_beginning(data)}; convert it first")
+
+
 def decode_image(data: bytes, *, max_pixel_count: int = MAX_PIXEL_COUNT) -> np.ndarray:
     """Decode an encoded image into RGB as a person would see it.
 
@@ -51,30 +111,60 @@ def decode_image(data: bytes, *, max_pixel_count: int = MAX_PIXEL_COUNT) -> np.n
         (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
-        MediaError: Not an image, truncated, of a format we do not read, or larger than `max_pixel_count`.
+        MediaError: Not an image, truncated, of a format or pixel type we do not read, or larger than `max_pixel_count`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata; the size is checked here
-            image = Image.open(io.BytesIO(data), formats=tuple(IMAGE_MEDIA_TYPES))
-            if image.width * image.height > max_pixel_count:
-                raise MediaError(
-                    f"the image is {image.width}x{image.height} px; at most {max_pixel_count} pixels are decoded; "
-                    "scale it down first"
-                )
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError:
-        raise MediaError("not an image of a known format (JPEG, PNG, WebP, BMP, TIFF, GIF)") from None
-    except Image.DecompressionBombError as error:
-        raise MediaError(f"refused as a decompression bomb: {error}") from None
-    except (OSError, SyntaxError, ValueError, IndexError, EOFError, OverflowError) as error:
-        raise MediaError(f"the image cannot be decoded: {error}; it may be truncated") from None
+    image = open_image(data, max_pixel_count=max_pixel_count)
+    with _decoding():
+        return _to_rgb(_upright(image))
+
+
+def open_thumbnail(data: bytes, size_px: int) -> Image.Image:
+    """Open an image as a person would see it, in grey and, where its format allows, smaller and so faster to decode.
+
+    Args:
+        data: The encoded file.
+        size_px: The sides stay at least this long, unless the image is smaller. A JPEG is read at down to 1/8.
+
+    Returns:
+        A decoded Pillow image of mode `L`.
+
+    Raises:
+        MediaError: As in `decode_image`.
+    """
+    image = open_image(data)
+    with _decoding():
+        image.draft("L", (size_px, size_px))
+        return Image.fromarray(_to_rgb(_upright(image))).convert("L")
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not touch the pixels
+        try:
+            yield
+        except _DECODE_ERRORS as error:
+            raise MediaError(f"the image cannot be decoded: {error}; it may be truncated") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # reads the metadata behind the pixels too; of a TIFF it already turns the picture
+    method = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    return image if method is None else image.transpose(method)
+
+
+def _beginning(data: bytes) -> str:
+    return f"it begins with {data[:8]!r}" if data else "it is empty"
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.uint32)
-        return np.repeat((np.clip(grey, 0, 65535) // 257).astype(np.uint8)[..., None], 3, axis=2)
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"its grey levels lie in [{grey.min()}, {grey.max()}], expected [0, 65535]")
+        return np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)

@@ -1,4 +1,4 @@
-"""The postprocessing spec: how a model's output becomes boxes or a class, written into the bundle, run by every consumer."""
+"""The postprocessing spec: how a model's output becomes boxes or a class; part of the bundle, run by every consumer."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -60,8 +60,8 @@ class DetectionPostprocessing(BaseModel):
     """From raw detector output to boxes.
 
     Layout `yolo`: (B, 4 + C, A), for each of A anchors centre x, centre y, width, height in input pixels, then C class
-    scores in [0, 1]; the best class of an anchor counts, then boxes are suppressed. Layout `end2end`: (B, N, 6), already
-    suppressed rows of xyxy in input pixels, score, class.
+    scores in [0, 1]; the best class of an anchor counts, then boxes are suppressed. Layout `end2end`: (B, N, 6), each
+    row xyxy in input pixels, score, class; the model itself has suppressed them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +87,9 @@ class DetectionPostprocessing(BaseModel):
         """
         if output.ndim != 3 or len(output) != len(placements):
             raise ShapeError(f"output: expected ({len(placements)}, ., .), got {output.shape}")
+        if output.shape[1] < 5 if self.layout == "yolo" else output.shape[2] != 6:
+            expected = "(B, 4 + C, A)" if self.layout == "yolo" else "(B, N, 6)"
+            raise ShapeError(f"output: expected {expected} for layout {self.layout}, got {output.shape}")
         threshold = self.confidence_threshold if confidence_threshold is None else confidence_threshold
         decode = self._decode_yolo if self.layout == "yolo" else self._decode_end2end
         return [decode(rows, placement, threshold) for rows, placement in zip(output, placements, strict=True)]
@@ -111,9 +114,7 @@ class DetectionPostprocessing(BaseModel):
     def _decode_end2end(self, rows: np.ndarray, placement: Placement, threshold: float) -> Detections:
         order = np.argsort(-rows[:, 4], kind="stable")[: self.max_detections]
         order = order[rows[order, 4] >= threshold]
-        return Detections(
-            placement.to_source(rows[order, :4]), rows[order, 5].round().astype(np.int64), rows[order, 4]
-        )
+        return Detections(placement.to_source(rows[order, :4]), rows[order, 5].round().astype(np.int64), rows[order, 4])
 
 
 class ClassificationPostprocessing(BaseModel):

@@ -1,12 +1,13 @@
 """The preprocessing spec: how an image becomes a model's input, written into the bundle and run by every consumer."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import cv2
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from visionyard.errors import ShapeError
 
@@ -51,14 +52,30 @@ class PreprocessingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     resize: Literal["letterbox", "shorter_side_crop", "stretch"]
-    size_hw: tuple[int, int]
+    size_hw: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     interpolation: Literal["bilinear", "bilinear_antialias"]
-    shorter_side_px: int = Field(0, description="For shorter_side_crop: the shorter side before the crop, pixels.")
+    shorter_side_px: int = Field(
+        0, ge=0, description="For shorter_side_crop: the shorter side before the crop, pixels; 0: as long as the crop."
+    )
     pad_value: int = Field(114, ge=0, le=255)
-    scale: float = Field(1 / 255, description="Pixels are multiplied by it, then mean is taken off, then divided by std.")
+    scale: float = Field(1 / 255, description="Factor on the pixels, before mean is taken off and std divides.")
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channel_order: Literal["rgb", "bgr"] = "rgb"
+
+    @model_validator(mode="after")
+    def _can_be_honoured(self) -> Self:
+        if self.resize == "shorter_side_crop":
+            if self.interpolation != "bilinear_antialias":
+                raise ValueError(f"shorter_side_crop smooths; expected bilinear_antialias, got {self.interpolation}")
+            if self.shorter_side_px < max(self.size_hw) and (self.shorter_side_px or len(set(self.size_hw)) > 1):
+                raise ValueError(
+                    f"shorter_side_px = {self.shorter_side_px}: expected at least the longer side of the crop, "
+                    f"{max(self.size_hw)}; the crop would reach beyond the image"
+                )
+        if 0.0 in self.std:
+            raise ValueError(f"std = {self.std}: pixels are divided by it; expected no 0")
+        return self
 
     def apply(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
         """Turn one image into the model's input.
@@ -116,10 +133,7 @@ class PreprocessingSpec(BaseModel):
             inner_width, inner_height = max(1, int(shorter * source_width / source_height)), shorter
         scale = (inner_width / source_width, inner_height / source_height)
         left, top = round((inner_width - width) / 2.0), round((inner_height - height) / 2.0)
-        # Only the part that is kept is scaled: a very wide image would be scaled to gigabytes otherwise.
-        box = (left / scale[0], top / scale[1], (left + width) / scale[0], (top + height) / scale[1])
-        resample = Image.Resampling.BILINEAR
-        placed = np.asarray(Image.fromarray(image).resize((width, height), resample, box=_inside(box, image)))
+        placed = _scale_part(image, (inner_width, inner_height), (left, top, left + width, top + height))
         return placed, Placement(scale, (-float(left), -float(top)), (source_width, source_height))
 
     def _stretch(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
@@ -136,7 +150,28 @@ class PreprocessingSpec(BaseModel):
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _inside(box: tuple[float, float, float, float], image: np.ndarray) -> tuple[float, float, float, float]:
-    height, width = image.shape[:2]
-    left, top, right, bottom = box
-    return max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
+def _scale_part(image: np.ndarray, scaled_wh: tuple[int, int], part: tuple[int, int, int, int]) -> np.ndarray:
+    """Return a part of the scaled image without scaling all of it: a very wide one would take gigabytes.
+
+    Args:
+        image: (H, W, 3) uint8.
+        scaled_wh: Size that the whole image would be scaled to.
+        part: Left, top, right, bottom in the scaled image, inside it.
+    """
+    source_wh = (image.shape[1], image.shape[0])
+    low, high, box_low, box_high = [], [], [], []
+    for axis in (0, 1):
+        scale = scaled_wh[axis] / source_wh[axis]
+        # The smoothing of Pillow's bilinear filter reaches one pixel, of the source or the result, whichever is larger.
+        reach = math.ceil(max(1.0, scale)) + 1
+        low.append(max(0, part[axis] - reach))
+        high.append(min(scaled_wh[axis], part[axis + 2] + reach))
+        box_low.append(low[axis] / scale)
+        box_high.append(min(float(source_wh[axis]), high[axis] / scale))
+    picture = Image.fromarray(image).resize(
+        (high[0] - low[0], high[1] - low[1]),
+        Image.Resampling.BILINEAR,
+        box=(box_low[0], box_low[1], box_high[0], box_high[1]),
+    )
+    cut = (part[0] - low[0], part[1] - low[1], part[2] - low[0], part[3] - low[1])
+    return np.asarray(picture.crop(cut))
