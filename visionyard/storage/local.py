@@ -1,0 +1,116 @@
+"""Files and folders of this machine."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import ENOSPC
+from pathlib import Path
+
+from visionyard import events
+from visionyard.atomic import write_atomic
+from visionyard.digests import digest_of_lines, sha256_file
+from visionyard.errors import StorageError
+from visionyard.storage.base import CHUNK_BYTES, ObjectInfo, Store, save_stream
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield all entries below a folder that are not folders, in the order of their names; links are not followed.
+
+    Raises:
+        StorageError: A folder cannot be listed.
+    """
+    with _explained(folder):
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk_files(Path(entry.path))
+        else:
+            yield Path(entry.path)
+
+
+class LocalStore(Store):
+    """A path; its etag is its size and modification time, its digest is taken over the content."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def list_objects(self) -> list[ObjectInfo]:
+        """See Store."""
+        if self._path.is_file():
+            return [self._info(self._path, self._path.name)]
+        if not self._path.is_dir():
+            return []
+        files = [path for path in walk_files(self._path) if path.is_file()]
+        return sorted(self._info(path, path.relative_to(self._path).as_posix()) for path in files)
+
+    def exists(self) -> bool:
+        """See Store."""
+        return self._path.is_file() or (self._path.is_dir() and any(True for _ in walk_files(self._path)))
+
+    def read_bytes(self, offset: int, size: int | None) -> bytes:
+        """See Store."""
+        with _explained(self._path), self._path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(-1 if size is None else size)
+
+    def write_bytes(self, data: bytes) -> None:
+        """See Store."""
+        with _explained(self._path):
+            write_atomic(self._path, data)
+
+    def fetch(self, target: Path) -> None:
+        """See Store."""
+        with _explained(self._path), self._path.open("rb") as stream:
+            info = self._info(self._path, self._path.name)
+            save_stream(iter(lambda: stream.read(CHUNK_BYTES), b""), target, size=None, etag=info.etag)
+
+    def upload(self, path: Path) -> None:
+        """See Store."""
+        with _explained(path), path.open("rb") as stream:
+            save_stream(iter(lambda: stream.read(CHUNK_BYTES), b""), self._path, size=None, etag="")
+
+    def delete(self) -> None:
+        """See Store."""
+        with _explained(self._path):
+            if self._path.is_dir() and not self._path.is_symlink():
+                shutil.rmtree(self._path)
+            else:
+                self._path.unlink(missing_ok=True)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of a file, or over the sorted relative paths and contents of a folder's files."""
+        if self._path.is_file():
+            with _explained(self._path):
+                return sha256_file(self._path)
+        objects = self.list_objects()
+        if not objects:
+            raise StorageError(f"{self._path}: no such file or folder, or an empty one; check the path")
+        return digest_of_lines(self._digest_lines(objects))
+
+    def _digest_lines(self, objects: list[ObjectInfo]) -> Iterator[str]:
+        for done, info in enumerate(objects):
+            events.progress(done, len(objects), unit="file", label=f"hashing {info.key}")
+            with _explained(self._path / info.key):
+                yield f"{info.key} {sha256_file(self._path / info.key)}"
+        events.progress(len(objects), len(objects), unit="file", label="hashed")
+
+    @staticmethod
+    def _info(path: Path, key: str) -> ObjectInfo:
+        status = path.stat()
+        return ObjectInfo(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", str(path))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a StorageError; a full disk stays what it is, for its own exit class."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(f"{error.filename or path}: no such file or folder; check the path") from None
+    except OSError as error:
+        if error.errno == ENOSPC:
+            raise
+        raise StorageError(
+            f"{error.filename or path}: {error.strerror or error}; check the path and the rights to it"
+        ) from None

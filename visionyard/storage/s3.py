@@ -1,0 +1,243 @@
+"""S3 and everything that speaks its protocol (MinIO, SeaweedFS, Ceph): one address in a bucket."""
+
+import io
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from visionyard.digests import digest_of_lines
+from visionyard.errors import StorageError
+from visionyard.storage.base import (
+    CHUNK_BYTES,
+    TIMEOUT,
+    ObjectInfo,
+    Store,
+    connection_fault,
+    is_transient_connection_fault,
+    save_stream,
+    with_retries,
+)
+
+AWS_ENDPOINT = "https://s3.amazonaws.com"
+_KEY_VARIABLES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_TRANSIENT_CODES = {"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "RequestTimeTooSkewed"}
+_EXPLANATIONS = {
+    "NoSuchBucket": "there is no such bucket; create it, or correct the address",
+    "NoSuchKey": "there is no such object; check the key",
+    "AccessDenied": f"access was denied; check {_KEY_VARIABLES} and the rights of that user on the bucket",
+    "InvalidAccessKeyId": f"the access key is not known there; check {_KEY_VARIABLES}",
+    "SignatureDoesNotMatch": f"the secret key does not fit the access key; check {_KEY_VARIABLES}",
+    "ExpiredToken": "the session token has expired; renew AWS_SESSION_TOKEN",
+    "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_DEFAULT_REGION",
+    "PermanentRedirect": "the bucket lies in another region; set AWS_DEFAULT_REGION",
+    "SlowDown": "the server asks for fewer requests; try again later",
+    "InsufficientStorage": "the server has no space left; free some there",
+}
+_Result = TypeVar("_Result")
+
+
+def _variable(*names: str) -> str:
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
+
+
+@cache
+def _client(_pid: int, endpoint: str, access_key: str, secret_key: str, session_token: str, region: str) -> Any:
+    """Return the client of these settings, one a process: its connections must not be shared after a fork."""
+    scheme, _, host = endpoint.partition("://")
+    pool = urllib3.PoolManager(
+        timeout=TIMEOUT,
+        retries=False,
+        maxsize=32,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+    )
+    return Minio(
+        host.rstrip("/"),
+        access_key=access_key or None,
+        secret_key=secret_key or None,
+        session_token=session_token or None,
+        secure=scheme == "https",
+        region=region or None,
+        http_client=pool,
+    )
+
+
+class S3Store(Store):
+    """An object, or all objects below a prefix; settings come from the environment when it is made."""
+
+    def __init__(self, address: str) -> None:
+        """Parse an address and read the settings.
+
+        Args:
+            address: `s3://bucket/prefix`.
+
+        Raises:
+            StorageError: The address has no bucket, or the endpoint in the environment is not usable.
+        """
+        bucket, _, key = address.partition("://")[2].partition("/")
+        if not bucket:
+            raise StorageError(f"{address}: names no bucket; expected s3://bucket/prefix")
+        self._bucket, self._key = bucket, key.strip("/")
+        self._endpoint = _variable("AWS_ENDPOINT_URL", "MINIO_ENDPOINT") or AWS_ENDPOINT
+        if not self._endpoint.startswith(("http://", "https://")):
+            raise StorageError(
+                f"AWS_ENDPOINT_URL or MINIO_ENDPOINT = {self._endpoint!r}: expected http://host:port or https://host:port"
+            )
+        self._access_key = _variable("AWS_ACCESS_KEY_ID", "MINIO_ACCESS_KEY")
+        self._secret_key = _variable("AWS_SECRET_ACCESS_KEY", "MINIO_SECRET_KEY")
+        self._session_token = _variable("AWS_SESSION_TOKEN")
+        region = _variable("AWS_DEFAULT_REGION", "AWS_REGION")
+        if not region and self._endpoint != AWS_ENDPOINT:
+            region = "us-east-1"  # what other servers expect; asking them for it needs a right that users often lack
+        try:
+            self._client = _client(
+                os.getpid(), self._endpoint, self._access_key, self._secret_key, self._session_token, region
+            )
+        except ValueError as error:
+            raise StorageError(self._message(f"not a usable endpoint: {self._scrubbed(str(error))}")) from None
+
+    @property
+    def address(self) -> str:
+        """The address, without a slash at its end."""
+        return f"s3://{self._bucket}/{self._key}".rstrip("/")
+
+    def list_objects(self) -> list[ObjectInfo]:
+        """See Store."""
+        prefix = f"{self._key}/" if self._key else ""
+
+        def below() -> list[ObjectInfo]:
+            return sorted(
+                ObjectInfo(
+                    key=entry.object_name.removeprefix(prefix),
+                    size=entry.size,
+                    etag=entry.etag or "",
+                    address=f"s3://{self._bucket}/{entry.object_name}",
+                )
+                for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+                if not entry.is_dir and not entry.object_name.endswith("/")
+            )
+
+        return self._call(below) or self._itself()
+
+    def _itself(self) -> list[ObjectInfo]:
+        if not self._key:
+            return []
+        try:
+            status = with_retries(lambda: self._client.stat_object(self._bucket, self._key), _is_transient)
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                return []
+            raise self._explained(error) from None
+        except (MinioException, HTTPError, ValueError) as error:
+            raise self._explained(error) from None
+        return [ObjectInfo(self._key.rpartition("/")[2], status.size, status.etag or "", self.address)]
+
+    def exists(self) -> bool:
+        """See Store."""
+        return bool(self._itself()) or bool(self.list_objects())
+
+    def read_bytes(self, offset: int, size: int | None) -> bytes:
+        """See Store."""
+        if size == 0:
+            return b""
+
+        def read() -> bytes:
+            try:
+                response = self._client.get_object(self._bucket, self._key, offset=offset, length=size or 0)
+            except S3Error as error:
+                if error.code == "InvalidRange":
+                    return b""
+                raise
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+        return self._call(read)
+
+    def write_bytes(self, data: bytes) -> None:
+        """See Store."""
+        self._call(lambda: self._client.put_object(self._bucket, self._key, io.BytesIO(data), len(data)))
+
+    def fetch(self, target: Path) -> None:
+        """See Store."""
+
+        def fetch_once() -> None:
+            response = self._client.get_object(self._bucket, self._key)
+            try:
+                size = int(response.headers["Content-Length"])
+                etag = response.headers.get("ETag", "").strip('"')
+                save_stream(response.stream(CHUNK_BYTES), target, size=size, etag=etag)
+            finally:
+                response.close()
+                response.release_conn()
+
+        self._call(fetch_once)
+
+    def upload(self, path: Path) -> None:
+        """See Store."""
+        if not path.is_file():
+            raise StorageError(f"{path}: no such file; nothing was uploaded to {self.address}")
+        self._call(lambda: self._client.fput_object(self._bucket, self._key, str(path)))
+
+    def delete(self) -> None:
+        """See Store."""
+        if not self._key:
+            raise StorageError(f"{self.address}: a whole bucket is not deleted; name a prefix in it")
+        names = [info.address.removeprefix(f"s3://{self._bucket}/") for info in self.list_objects()]
+        objects = [DeleteObject(name) for name in [*names, self._key]]
+        refused = self._call(lambda: [error.code for error in self._client.remove_objects(self._bucket, objects)])
+        if refused:
+            raise StorageError(self._message(_EXPLANATIONS.get(refused[0], f"deleting failed: {refused[0]}")))
+
+    def digest(self) -> str:
+        """Return the SHA-256 over the sorted keys, etags and sizes."""
+        objects = self.list_objects()
+        if not objects:
+            raise StorageError(self._message("there is no object at or below this address; check it"))
+        return digest_of_lines(f"{info.key} {info.etag} {info.size}" for info in objects)
+
+    def _call(self, function: Callable[[], _Result]) -> _Result:
+        try:
+            return with_retries(function, _is_transient)
+        except (MinioException, HTTPError, ValueError) as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: Exception) -> StorageError:
+        if isinstance(error, HTTPError):
+            return StorageError(self._message(connection_fault(error)))
+        if isinstance(error, S3Error):
+            code = str(error.code)
+            unknown = f"the server answered {code}: {self._scrubbed(str(error.message))}"
+            return StorageError(self._message(_EXPLANATIONS.get(code, unknown)))
+        if isinstance(error, ServerError):
+            return StorageError(self._message(f"the server failed with status {error.status_code}; try again later"))
+        if isinstance(error, InvalidResponseError):
+            return StorageError(self._message("the answer is not S3's; check that the endpoint is the S3 port"))
+        return StorageError(self._message(self._scrubbed(str(error))))
+
+    def _message(self, text: str) -> str:
+        return f"{self.address} at {self._endpoint}: {text}"
+
+    def _scrubbed(self, text: str) -> str:
+        for secret in (self._secret_key, self._session_token, self._access_key):
+            text = text.replace(secret, "***") if secret else text
+        return text
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, S3Error):
+        return error.code in _TRANSIENT_CODES
+    if isinstance(error, InvalidResponseError):
+        return int(error._code) >= 500
+    return isinstance(error, ServerError) or is_transient_connection_fault(error)
