@@ -1,0 +1,85 @@
+"""The decoder process: reads one request a line, extracts that clip, answers in lines; may die without harm.
+
+Started as `python -m visionyard.video._child MEMORY_BYTES`. Requests on standard input: JSON objects with `path`,
+`images_path`, `name` and `settings`. Answers on standard output: an object of the kind `ready` once, then for each
+request any number of `progress` and one of `done`, `unreadable`, `out_of_memory` and `os_error`.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av.error
+
+from visionyard.errors import MediaError
+from visionyard.video.extraction import ExtractionSettings, extract_clip
+
+PROGRESS_INTERVAL_S = 0.2
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    # Ctrl-C reaches the whole group; the parent decides what becomes of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what a decoder prints must not end up among the answers
+    _limit_memory(int(sys.argv[1]))
+
+    def answer(kind: str, **values: Any) -> None:
+        answers.write(json.dumps({"kind": kind, **values}) + "\n")
+
+    answer("ready")
+    for line in sys.stdin:
+        _serve(json.loads(line), answer)
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    if sys.platform != "linux":
+        return
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    # In a container that runs out of memory the kernel shall end this process and not the stage.
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
+    last_told = 0.0
+
+    def tell(frame_count: int) -> None:
+        nonlocal last_told
+        now = time.monotonic()
+        if now - last_told >= PROGRESS_INTERVAL_S:
+            last_told = now
+            answer("progress", frame_count=frame_count)
+
+    name = request["name"]
+    try:
+        extraction = extract_clip(
+            Path(request["path"]),
+            Path(request["images_path"]),
+            ExtractionSettings(**request["settings"]),
+            name=name,
+            on_frame=tell,
+        )
+    except MediaError as error:
+        answer("unreadable", message=str(error).removeprefix(f"{name}: "))
+    except MemoryError:
+        answer("out_of_memory")
+    except av.error.FFmpegError as error:
+        answer("unreadable", message=f"cannot be decoded: {error.strerror or error}")
+    except OSError as error:
+        answer("os_error", errno=error.errno, message=error.strerror)
+    else:
+        answer("done", **extraction.to_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Decoder processes that may crash, hang or eat memory without taking the run along.
+
+A file from outside can make a decoder abort: `free(): invalid size` ends the process, and no `except` sees it. So clips
+are decoded in processes of their own, used again from clip to clip and replaced when they die.
+"""
+
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from visionyard.errors import VisionyardError
+from visionyard.video.extraction import ClipExtraction, ExtractionSettings
+
+# A frame takes milliseconds; two minutes without one is no slow disk any more.
+NO_PROGRESS_TIMEOUT_S = 120.0
+# Address space of one process. A 1080p clip takes 1.0 GiB of it on two cores, an 8K one 2.4 GiB.
+MEMORY_LIMIT_BYTES = 6 << 30
+# A crash may be the kernel's choice when memory was short; a clip that crashes a fresh process again is at fault.
+_ATTEMPT_COUNT = 2
+_READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """One clip to extract.
+
+    Attributes:
+        name: What to call it.
+        path: The clip's file.
+        images_path: The file that the JPEGs are written to.
+        settings: How frames are taken.
+    """
+
+    name: str
+    path: Path
+    images_path: Path
+    settings: ExtractionSettings
+
+    def to_line(self) -> bytes:
+        """Return the request as the decoder process reads it."""
+        values = {**asdict(self), "path": str(self.path), "images_path": str(self.images_path)}
+        return json.dumps(values).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request: either an extraction, or the code and the message of why there is none."""
+
+    request: Request
+    extraction: ClipExtraction | None
+    code: str = ""
+    message: str = ""
+
+
+def default_command() -> list[str]:
+    """Return the command of the decoder process."""
+    return [sys.executable, "-m", "visionyard.video._child", str(MEMORY_LIMIT_BYTES)]
+
+
+@dataclass
+class _Job:
+    request: Request
+    attempt_count: int = 0
+    outcome: Outcome | None = None
+
+
+class _Decoder:
+    """One decoder process and what it is working on."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._log: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._input, self.output = self._process.stdin, self._process.stdout
+        self._unfinished = b""
+        self.is_ready = False
+        self.job: _Job | None = None
+        self.last_heard = time.monotonic()
+
+    def start(self, job: _Job) -> None:
+        self.job = job
+        job.attempt_count += 1
+        self.last_heard = time.monotonic()
+        # It may have died between two clips; its end is then read from its output.
+        with suppress(BrokenPipeError):
+            self._input.write(job.request.to_line())
+
+    def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """Return the answers that have arrived, and whether the process has ended."""
+        data = os.read(self.output.fileno(), _READ_BYTES)
+        self.last_heard = time.monotonic()
+        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        return [json.loads(line) for line in lines], not data
+
+    def end(self) -> str:
+        """End the process when it still runs, and say how it ended."""
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        code = self._process.returncode
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        self._log.seek(0)
+        lines = self._log.read()[-4096:].decode(errors="replace").strip().splitlines()
+        self.close()
+        # Addresses differ from run to run, and this ends up in a file whose bytes must not.
+        return f"{how} ({re.sub(r'0x[0-9a-fA-F]+', '0x...', lines[-1].strip())})" if lines else how
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        for stream in (self._input, self.output, self._log):
+            stream.close()
+
+
+class DecoderPool:
+    """A few decoder processes that work through requests; a context manager that ends them."""
+
+    def __init__(
+        self,
+        worker_count: int,
+        *,
+        command: Sequence[str] | None = None,
+        timeout_s: float = NO_PROGRESS_TIMEOUT_S,
+        on_progress: Callable[[str, int], None] = lambda _name, _frame_count: None,
+    ) -> None:
+        """Prepare; processes start with the first requests.
+
+        Args:
+            worker_count: Most processes at a time.
+            command: Starts a decoder process that speaks the protocol of `visionyard.video._child`; None takes ours.
+            timeout_s: A process that tells no progress for this long is ended.
+            on_progress: Called with a request's name and the number of its frames decoded so far.
+        """
+        self._worker_count = worker_count
+        self._command = list(command or default_command())
+        self._timeout_s = timeout_s
+        self._on_progress = on_progress
+        self._decoders: list[_Decoder] = []
+        self._selector = selectors.DefaultSelector()
+        self._again: deque[_Job] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for decoder in list(self._decoders):
+            self._retire(decoder)
+        self._selector.close()
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Yield the outcome of each request, in their order whatever finishes first.
+
+        Requests are drawn when a process is free, and never more than twice as many as processes are unfinished or
+        waiting to be yielded, so that scratch files stay few.
+
+        Raises:
+            OSError: A process could not read or write its scratch files, for instance because the disk is full.
+            VisionyardError: A process ended before it was ready to work.
+        """
+        source = iter(requests)
+        pending: deque[_Job] = deque()
+        while True:
+            self._assign(source, pending)
+            if not pending:
+                return
+            if pending[0].outcome is not None:
+                yield pending.popleft().outcome  # type: ignore[misc]
+                continue
+            self._listen()
+
+    def _assign(self, source: Iterator[Request], pending: deque[_Job]) -> None:
+        while True:
+            idle = next((decoder for decoder in self._decoders if decoder.job is None), None)
+            if idle is None and len(self._decoders) >= self._worker_count:
+                return
+            job = self._next_job(source, pending)
+            if job is None:
+                return
+            (idle or self._hire()).start(job)
+
+    def _next_job(self, source: Iterator[Request], pending: deque[_Job]) -> _Job | None:
+        if self._again:
+            return self._again.popleft()
+        if len(pending) >= 2 * self._worker_count:
+            return None
+        request = next(source, None)
+        if request is None:
+            return None
+        job = _Job(request)
+        pending.append(job)
+        return job
+
+    def _hire(self) -> _Decoder:
+        decoder = _Decoder(self._command)
+        self._decoders.append(decoder)
+        self._selector.register(decoder.output, selectors.EVENT_READ, decoder)
+        return decoder
+
+    def _retire(self, decoder: _Decoder) -> None:
+        self._selector.unregister(decoder.output)
+        self._decoders.remove(decoder)
+        decoder.close()
+
+    def _listen(self) -> None:
+        """Wait for answers, handle them, and end processes that have been silent for too long."""
+        deadline = min(decoder.last_heard for decoder in self._decoders) + self._timeout_s
+        for key, _ in self._selector.select(max(0.0, deadline - time.monotonic())):
+            decoder: _Decoder = key.data
+            answers, has_ended = decoder.read()
+            for answer in answers:
+                self._handle(decoder, answer)
+            if has_ended:
+                self._bury(decoder)
+        for decoder in list(self._decoders):
+            if decoder.job is not None and time.monotonic() - decoder.last_heard > self._timeout_s:
+                self._give_up(decoder, decoder.job, f"no frame was decoded for {self._timeout_s:g} s")
+
+    def _handle(self, decoder: _Decoder, answer: dict[str, Any]) -> None:
+        kind = answer.pop("kind")
+        if kind == "ready":
+            decoder.is_ready = True
+        job = decoder.job
+        if job is None or kind == "ready":
+            return
+        request = job.request
+        if kind == "progress":
+            self._on_progress(request.name, answer["frame_count"])
+        elif kind == "out_of_memory":
+            self._give_up(decoder, job, f"decoding it takes more than {MEMORY_LIMIT_BYTES >> 30} GiB of memory")
+        elif kind == "os_error":
+            raise OSError(answer["errno"], answer["message"], str(request.images_path))
+        else:
+            decoder.job = None
+            if kind == "done":
+                job.outcome = Outcome(request, ClipExtraction.from_json(answer))
+            else:
+                job.outcome = Outcome(request, None, "clip_undecodable", answer["message"])
+
+    def _bury(self, decoder: _Decoder) -> None:
+        how, job = decoder.end(), decoder.job
+        if not decoder.is_ready:
+            raise VisionyardError(
+                f"the decoder process {how} before it was ready; check that `{' '.join(self._command)}` starts"
+            )
+        self._retire(decoder)
+        if job is None:
+            return
+        if job.attempt_count < _ATTEMPT_COUNT:
+            self._again.append(job)
+            return
+        job.outcome = self._crash(job, f"the decoder process {how}, at {job.attempt_count} attempts")
+
+    def _give_up(self, decoder: _Decoder, job: _Job, why: str) -> None:
+        self._retire(decoder)
+        job.outcome = self._crash(job, why)
+
+    def _crash(self, job: _Job, why: str) -> Outcome:
+        message = f"{why}; the clip was left out; convert it with another tool, to H.264 in MP4 for instance"
+        return Outcome(job.request, None, "clip_crashed_decoder", message)
