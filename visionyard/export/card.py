@@ -1,0 +1,140 @@
+"""The model card: the README.md of a bundle, for a person who has never seen the model."""
+
+from collections.abc import Iterable
+
+from visionyard.inference.bundle import BundleManifest, Distribution
+from visionyard.transforms import DetectionPostprocessing
+
+_TASKS = {"detection": "finds and names objects in images", "classification": "tells what an image shows"}
+_RESIZES = {
+    "letterbox": "scaled to fit, the rest filled with grey",
+    "shorter_side_crop": "scaled by its shorter side, the centre cut out",
+    "stretch": "stretched to the input's shape",
+}
+
+
+def model_card(manifest: BundleManifest) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        manifest: The bundle's; every figure of the card stands in it.
+    """
+    sections = [
+        _head(manifest),
+        _use(manifest),
+        _input_and_output(manifest),
+        _figures(manifest),
+        _formats(manifest),
+        _data(manifest),
+        _origin(manifest),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(manifest: BundleManifest) -> str:
+    classes = ", ".join(f"`{name}`" for name in manifest.classes)
+    return (
+        f"# {manifest.name}\n\nA model that {_TASKS[manifest.task]}: {manifest.plugin} {manifest.preset}, "
+        f"{len(manifest.classes)} classes: {classes}.\n\nLicence: {manifest.licence}."
+    )
+
+
+def _use(manifest: BundleManifest) -> str:
+    shown = "found.xyxy, found.class_ids, found.confidence"
+    if manifest.task == "classification":
+        shown = "predictor.classes[found.class_id], found.confidence"
+    return f"""## Use
+
+```sh
+visionyard predict FOLDER picture.jpg clip.mp4
+```
+
+```python
+from pathlib import Path
+from visionyard.inference import Predictor
+from visionyard.transforms import load_image
+
+with Predictor.from_bundle(Path("FOLDER")) as predictor:
+    (found,) = predictor.predict([load_image(Path("picture.jpg"))])
+    print({shown})
+```
+
+FOLDER is the folder of this file."""
+
+
+def _input_and_output(manifest: BundleManifest) -> str:
+    before, after = manifest.preprocessing, manifest.postprocessing
+    height, width = before.size_hw
+    lines = [
+        "## Input and output",
+        "",
+        f"- Input `{manifest.input.name}`: {_shape(manifest.input.shape)} {manifest.input.dtype}.",
+        f"- An image is {_RESIZES[before.resize]}, {width}x{height} px, {before.channel_order.upper()}.",
+        f"- Output `{manifest.output.name}`: {_shape(manifest.output.shape)}.",
+    ]
+    if isinstance(after, DetectionPostprocessing):
+        lines.append(
+            f"- Boxes are kept from a confidence of {after.confidence_threshold} on; of two of a class that overlap "
+            f"more than {after.iou_threshold}, the surer one. They are given in pixels of the image that was put in."
+        )
+    lines.append("- `model.json` holds both steps in full; every consumer runs the same code for them.")
+    return "\n".join(lines)
+
+
+def _figures(manifest: BundleManifest) -> str:
+    if not manifest.metrics:
+        return "## How good it is\n\nNot measured: the test split has no labels."
+    rows = [(name, f"{value:.4f}") for name, value in manifest.metrics.items()]
+    return "## How good it is\n\nOn the test split, which it never saw:\n\n" + _table(("metric", "value"), rows)
+
+
+def _formats(manifest: BundleManifest) -> str:
+    parity = manifest.parity
+    rows = []
+    for name, form in manifest.formats.items():
+        proof = parity.formats[name]
+        gap = "-" if proof.metric_gap is None else f"{proof.metric_gap:.5f}"
+        rows.append((name, form.file, f"{form.bytes / 1e6:.1f} MB", f"{proof.max_score_gap:.1e}", gap))
+    return (
+        f"## Formats\n\nEach answers as the trained model does: compared on {parity.image_count} images (real, grey, "
+        "upright, very wide, tiny, turned by EXIF, in a batch). `parity.json` has each of them.\n\n"
+        + _table(("format", "file", "size", "largest score difference", f"{parity.metric_name} difference"), rows)
+    )
+
+
+def _data(manifest: BundleManifest) -> str:
+    statistics = manifest.reference_statistics
+    images = [
+        (name.replace("_px", " (px)"), *_spread(values, digits=0 if name.endswith("_px") else 2))
+        for name, values in statistics.images.items()
+    ]
+    text = "## What it was trained on\n\n" + _table(("of the images", "median", "5 %", "95 %"), images)
+    if statistics.class_mix:
+        text += "\n\n" + _table(
+            ("class", "share of labels"), [(name, f"{share:.1%}") for name, share in statistics.class_mix.items()]
+        )
+    return text + "\n\nExpect less on pictures that look otherwise."
+
+
+def _origin(manifest: BundleManifest) -> str:
+    rows = [
+        ("dataset version", f"`{manifest.dataset_digest}`"),
+        ("checkpoint", f"`{manifest.checkpoint_digest}`"),
+        ("training settings", f"`{manifest.config_digest}`"),
+        ("code", f"`{manifest.code_digest}`"),
+    ]
+    return "## Where it comes from\n\n" + _table(("of", "SHA-256"), rows)
+
+
+def _spread(values: Distribution, *, digits: int) -> tuple[str, str, str]:
+    quantiles = values.quantiles
+    return (f"{quantiles['q50']:.{digits}f}", f"{quantiles['q05']:.{digits}f}", f"{quantiles['q95']:.{digits}f}")
+
+
+def _shape(shape: list[int]) -> str:
+    return "(" + ", ".join("batch" if size == -1 else str(size) for size in shape) + ")"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

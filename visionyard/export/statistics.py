@@ -1,0 +1,94 @@
+"""What the model's pictures and predictions usually look like: the reference that later pictures are held against."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from visionyard import events
+from visionyard.data.dataset import Dataset
+from visionyard.data.items import Split
+from visionyard.inference.bundle import Distribution, ReferenceStatistics
+from visionyard.transforms import Classification, DetectionPostprocessing, Detections, Postprocessing, Prediction
+
+# Enough for quantiles within two points of a hundred, little enough to decode in seconds.
+SAMPLED_IMAGE_COUNT = 256
+_QUANTILES = {"q01": 0.01, "q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95, "q99": 0.99}
+# ITU-R BT.601: how bright each channel looks.
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_MEASURED_PX = 256
+_DIGITS = 6
+_DESCRIBED_SPLITS: tuple[Split, ...] = ("train", "val")
+
+
+def reference_statistics(
+    dataset: Dataset, postprocessing: Postprocessing, predictions: Sequence[Prediction]
+) -> ReferenceStatistics:
+    """Describe the images of train and val, their labels, and the model's predictions on test.
+
+    Sizes and labels are taken from all items, brightness and contrast from `SAMPLED_IMAGE_COUNT` spread evenly.
+
+    Args:
+        dataset: The one the model was trained on.
+        postprocessing: Its threshold tells which detections count.
+        predictions: On the test split.
+    """
+    labels: Counter[int] = Counter()
+    sizes = []
+    for split in _DESCRIBED_SPLITS:
+        for sample in dataset.samples(split):
+            labels.update(sample.class_ids.tolist())
+            sizes.append((sample.width, sample.height))
+    light = np.array(list(_light(dataset)))
+    columns = {
+        "width_px": np.array(sizes)[:, 0],
+        "height_px": np.array(sizes)[:, 1],
+        "brightness": light[:, 0],
+        "contrast": light[:, 1],
+    }
+    total = sum(labels.values())
+    return ReferenceStatistics(
+        images={name: distribution(values) for name, values in columns.items()},
+        class_mix={name: round(labels[index] / total, _DIGITS) for index, name in enumerate(dataset.classes)}
+        if total
+        else {},
+        confidence=_confidence(postprocessing, predictions),
+    )
+
+
+def distribution(values: np.ndarray) -> Distribution:
+    """Return mean, standard deviation and quantiles of (N,) values, N of at least 1."""
+    numbers = values.astype(np.float64)
+    quantiles = np.quantile(numbers, list(_QUANTILES.values()))
+    return Distribution(
+        count=len(numbers),
+        mean=round(float(numbers.mean()), _DIGITS),
+        std=round(float(numbers.std()), _DIGITS),
+        quantiles={name: round(float(value), _DIGITS) for name, value in zip(_QUANTILES, quantiles, strict=True)},
+    )
+
+
+def _light(dataset: Dataset) -> Iterator[tuple[float, float]]:
+    places = [(split, position) for split in _DESCRIBED_SPLITS for position in range(dataset.count(split))]
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), SAMPLED_IMAGE_COUNT)).round().astype(int))
+    for done, index in enumerate(chosen.tolist(), start=1):
+        split, position = places[index]
+        yield _brightness_and_contrast(dataset.image(dataset.sample(split, position)))
+        events.progress(done, len(chosen), unit="image", label="describing the training images")
+
+
+def _brightness_and_contrast(image: np.ndarray) -> tuple[float, float]:
+    step = max(1, max(image.shape[:2]) // _MEASURED_PX)
+    luminance = image[::step, ::step].astype(np.float32) @ _LUMINANCE / 255
+    return float(luminance.mean()), float(luminance.std())
+
+
+def _confidence(postprocessing: Postprocessing, predictions: Sequence[Prediction]) -> Distribution | None:
+    values: list[float] = []
+    for prediction in predictions:
+        if isinstance(prediction, Classification):
+            values.append(prediction.confidence)
+        elif isinstance(prediction, Detections) and isinstance(postprocessing, DetectionPostprocessing):
+            is_shown = prediction.confidence >= postprocessing.confidence_threshold
+            values += prediction.confidence[is_shown].tolist()
+    return distribution(np.array(values)) if values else None

@@ -1,0 +1,19 @@
+"""Running a trained or exported model on images, and the model bundle that an exported one lives in."""
+
+from visionyard.inference.backends import Backend, OnnxBackend, TorchBackend, TorchScriptBackend, load_backend
+from visionyard.inference.bundle import Bundle, BundleManifest
+from visionyard.inference.drawing import class_colour, draw_prediction
+from visionyard.inference.predictor import Predictor
+
+__all__ = [
+    "Backend",
+    "Bundle",
+    "BundleManifest",
+    "OnnxBackend",
+    "Predictor",
+    "TorchBackend",
+    "TorchScriptBackend",
+    "class_colour",
+    "draw_prediction",
+    "load_backend",
+]

@@ -1,0 +1,241 @@
+"""The model bundle: what leaves the yard. A folder whose `model.json` describes the model and names every other file.
+
+model.json          BundleManifest, below
+model.onnx, model.torchscript   the formats that were asked for
+parity.json         the parity certificate in full
+README.md           the model card
+
+A bundle is refused when a file is missing or has another SHA-256 than `model.json` says, or when the schema version is
+unknown.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from visionyard.config import describe_problems
+from visionyard.digests import sha256_file
+from visionyard.errors import ArtifactError, ConfigError
+from visionyard.inference.backends import Backend, load_backend
+from visionyard.transforms import Postprocessing, PreprocessingSpec
+
+SCHEMA_VERSION = 1
+MANIFEST = "model.json"
+CARD = "README.md"
+CERTIFICATE = "parity.json"
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A plain name: a bundle from elsewhere must not reach outside its folder.
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorInfo(_Part):
+    """An input or output of the model; -1 in `shape` is the batch."""
+
+    name: str
+    dtype: Literal["float32"] = "float32"
+    shape: list[int]
+
+
+class FileInfo(_Part):
+    """Size and SHA-256 of a file."""
+
+    sha256: _Sha256
+    bytes: int = Field(ge=0)
+
+
+class FormatInfo(FileInfo):
+    """A file that holds the model; `details` are the format's own, such as the ONNX operator set."""
+
+    file: _FileName
+    details: dict[str, int | str] = Field(default_factory=dict)
+
+
+class Distribution(_Part):
+    """How a quantity is spread over `count` images or boxes; `quantiles` by name, such as `q05`, `q50`."""
+
+    count: int = Field(ge=1)
+    mean: float
+    std: float
+    quantiles: dict[str, float]
+
+
+class ReferenceStatistics(_Part):
+    """What the model's pictures looked like, for telling later ones that differ.
+
+    Attributes:
+        images: `width_px`, `height_px`, `brightness` (mean luminance, 0 to 1), `contrast` (standard deviation of the
+            luminance, 0 to 0.5) over train and val.
+        class_mix: Share of each class among the labels of train and val; sums to 1, empty when there are no labels.
+        confidence: Of the predictions on test at the bundle's own threshold; None when there were none.
+    """
+
+    images: dict[str, Distribution]
+    class_mix: dict[str, float]
+    confidence: Distribution | None
+
+
+class FormatParity(_Part):
+    """How far one format is from the trained model, at most; see the certificate for each image."""
+
+    is_passed: bool
+    compared_count: int
+    max_score_gap: float
+    max_iou_gap: float | None
+    metric: float | None
+    metric_gap: float | None
+
+
+class ParitySummary(_Part):
+    """The parity certificate in short."""
+
+    is_passed: bool
+    image_count: int
+    metric_name: str
+    reference_metric: float | None
+    score_tolerance: float
+    metric_tolerance: float
+    formats: dict[str, FormatParity]
+
+
+class BundleManifest(_Part):
+    """What `model.json` holds."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    task: Literal["classification", "detection"]
+    classes: list[str] = Field(min_length=1)
+    plugin: str
+    preset: str
+    licence: str
+    input: TensorInfo
+    output: TensorInfo
+    preprocessing: PreprocessingSpec
+    postprocessing: Postprocessing
+    metrics: dict[str, float]
+    dataset_digest: str
+    code_digest: str
+    config_digest: str
+    checkpoint_digest: str
+    reference_statistics: ReferenceStatistics
+    parity: ParitySummary
+    formats: dict[str, FormatInfo] = Field(min_length=1)
+    files: dict[_FileName, FileInfo]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.postprocessing.kind != self.task:
+            raise ValueError(f"postprocessing is for {self.postprocessing.kind}, the task is {self.task}")
+        for name, form in self.formats.items():
+            if self.files.get(form.file) != FileInfo(sha256=form.sha256, bytes=form.bytes):
+                raise ValueError(f"formats.{name}: {form.file} is not among files, or with another hash or size")
+        return self
+
+    def to_text(self) -> str:
+        """Return the text of `model.json`."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What it is.
+    """
+
+    folder: Path
+    manifest: BundleManifest
+
+    @classmethod
+    def open(cls, folder: Path) -> "Bundle":
+        """Open a bundle and verify every file of it.
+
+        Raises:
+            ArtifactError: It is not a bundle, of an unknown version, or a file is missing or altered; names the file.
+        """
+        manifest = _read_manifest(folder)
+        for name, info in manifest.files.items():
+            _verify(folder / name, info)
+        return cls(folder, manifest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `model.json`, hence of the whole bundle, since that names every other file's."""
+        return sha256_file(self.folder / MANIFEST)
+
+    def format_name(self, name: str | None = None) -> str:
+        """Return a format that the bundle has; None takes onnx, or the first there is.
+
+        Raises:
+            ConfigError: The bundle lacks the format; lists those it has.
+        """
+        formats = self.manifest.formats
+        chosen = name or ("onnx" if "onnx" in formats else next(iter(formats)))
+        if chosen not in formats:
+            raise ConfigError(f"{self.folder}: the bundle has no format {name!r}; it has {', '.join(formats)}")
+        return chosen
+
+    def format_path(self, name: str | None = None) -> Path:
+        """Return the file of a format; None takes onnx, or the first there is.
+
+        Raises:
+            ConfigError: The bundle lacks the format.
+        """
+        return self.folder / self.manifest.formats[self.format_name(name)].file
+
+    def backend(self, name: str | None = None, *, threads: int = 0, device: str = "cpu") -> Backend:
+        """Load the model in one of its formats.
+
+        Args:
+            name: `onnx` or `torchscript`; None takes onnx, or the first there is.
+            threads: Intra-operator threads; 0 leaves the library's own choice.
+            device: `cpu`; for onnx also `cuda`.
+
+        Raises:
+            ConfigError: The bundle lacks the format, or it does not run on the device.
+        """
+        return load_backend(self.format_name(name), self.format_path(name), threads=threads, device=device)
+
+
+def _read_manifest(folder: Path) -> BundleManifest:
+    path = folder / MANIFEST
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder}: expected a model bundle with {MANIFEST}, found none") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: not valid JSON ({error}); export the model again") from None
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path}: schema_version {version!r} is not known, expected {SCHEMA_VERSION}; use the Visionyard that "
+            "wrote it, or export the model again with this one"
+        )
+    try:
+        return BundleManifest.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(describe_problems(error, BundleManifest))
+        raise ArtifactError(f"{path}: {problems}; export the model again") from None
+
+
+def _verify(path: Path, info: FileInfo) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: the bundle's file is missing; copy the bundle again, whole")
+    size = path.stat().st_size
+    if size != info.bytes:
+        raise ArtifactError(f"{path}: expected {info.bytes} bytes, got {size}; copy the bundle again, whole")
+    found = sha256_file(path)
+    if found != info.sha256:
+        raise ArtifactError(
+            f"{path}: expected SHA-256 {info.sha256[:12]}..., got {found[:12]}...; the file was altered; copy the "
+            "bundle again"
+        )
