@@ -1,0 +1,1 @@
+"""The pipelines: stages wired into DAGs, no logic."""

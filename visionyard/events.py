@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from errno import ENOSPC
@@ -106,6 +106,7 @@ class Stage:
     def __init__(self, name: str) -> None:
         self.name = name
         self.figures: dict[str, Figure] = {}
+        self.epoch_listeners: list[Callable[[int, dict[str, float]], None]] = []
         self.started = time.monotonic()
         self._run = os.environ.get(RUN_VARIABLE, "")
         self._path = os.environ.get(EVENTS_VARIABLE, "")
@@ -179,6 +180,14 @@ def epoch(number: int, epoch_count: int, metrics: Mapping[str, float]) -> None:
     """Tell that a training epoch ended; `number` counts from 1."""
     if _current is not None:
         _current.emit("epoch", epoch=number, epoch_count=epoch_count, metrics=dict(metrics))
+        for listener in _current.epoch_listeners:
+            listener(number, dict(metrics))
+
+
+def on_epoch(listener: Callable[[int, dict[str, float]], None]) -> None:
+    """Call `listener(epoch, metrics)` after each training epoch of the current stage, as the tracker does."""
+    if _current is not None:
+        _current.epoch_listeners.append(listener)
 
 
 def warn(message: str) -> None:

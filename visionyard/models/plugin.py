@@ -170,6 +170,9 @@ class TrainingSession(Protocol):
     resume: TrainingState | None
     weights: Path | None
 
+    def restore_random(self) -> None:
+        """Set the random generators as they were at the checkpoint; call it last before the first batch."""
+
     def batch_done(self, epoch: int, done: int, total: int) -> None:
         """Tell that `done` of `total` batches of an epoch (from 1) are finished; drives the progress bar."""
 

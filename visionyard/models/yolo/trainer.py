@@ -100,9 +100,24 @@ def session_trainer(task: str) -> type:
                 )
             return False
 
+        def _seed_epoch(self) -> None:
+            """Seed everything by the epoch, so that a resumed training draws as one that was never interrupted."""
+            import torch
+            from ultralytics.utils.torch_utils import init_seeds
+
+            seed = (self.session.plan.seed * 1_000_003 + self.epoch) % 2**31
+            init_seeds(seed, deterministic=self.args.deterministic)
+            loader = self.train_loader
+            if loader.num_workers == 0:
+                # Its iterator lives through all epochs and has drawn from the generator already.
+                loader.reset()
+                loader.generator.manual_seed(seed)
+            torch.manual_seed(seed)
+
         def run_callbacks(self, event: str) -> None:
             if event == "on_train_epoch_start":
                 self._batches_done = 0
+                self._seed_epoch()
             elif event == "on_train_batch_end":
                 self._batches_done += 1
                 self.session.batch_done(self.epoch + 1, self._batches_done, len(self.train_loader))

@@ -1,0 +1,79 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+CONFIG ?= examples/digits_detection.yaml
+export VISIONYARD_RUNS ?= runs
+
+.PHONY: help install lock format lint types borders docs-check unit test run compile ui docs verify clean
+
+##@ Develop
+install: .venv/installed ## Make the environment in .venv from the lock, with Visionyard in it
+
+.venv/installed: requirements/dev.txt pyproject.toml setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11, or say PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: .venv/installed ## Write requirements/*.txt anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK_OPTIONS) -o requirements/all.txt
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev -c requirements/all.txt $(LOCK_OPTIONS) -o requirements/dev.txt
+
+LOCK_OPTIONS := --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock"
+
+format: .venv/installed ## Format all code
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+lint: .venv/installed ## Style, docstrings, common faults, made pages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/visionyard docs --check
+
+# Type checkers and the import contracts cannot see through an editable install's import hook.
+build/checked: .venv/installed $(shell find visionyard components pipelines -name '*.py' 2>/dev/null)
+	rm -rf build/checked && $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --target build/checked .
+	@touch $@
+
+types: build/checked ## Type checks, strict
+	cd build/checked && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p visionyard
+
+borders: build/checked ## Who may import whom
+	cd build/checked && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
+
+unit: .venv/installed ## The test suite alone
+	$(BIN)/python -m pytest
+
+test: lint types borders unit ## Everything that must pass: style, types, borders, tests
+
+docs: .venv/installed ## Write the pages made from docstrings
+	$(BIN)/visionyard docs
+
+##@ Run
+run: .venv/installed sample/digits-detection ## Run the sample pipeline offline: clips in, a certified model out
+	$(BIN)/visionyard run $(CONFIG)
+
+sample/digits-detection: .venv/installed
+	$(BIN)/python examples/make_sample.py digits-detection --out $@
+
+sample/digits-classification: .venv/installed
+	$(BIN)/python examples/make_sample.py digits-classification --out $@
+
+compile: .venv/installed ## Compile the pipeline for Kubeflow to build/train_model.yaml
+	$(BIN)/visionyard compile train_model -o build/train_model.yaml
+
+ui: .venv/installed ## Open the tracking page of all local runs
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(VISIONYARD_RUNS))/mlflow.db
+
+##@ Check
+verify: ## All that CI does
+	bash .ci/run
+
+clean: ## Remove the environment, builds and caches; runs stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,39 @@
+"""The stage ingest_dataset."""
+
+from kfp import dsl
+
+from visionyard.components._images import DATA_IMAGE
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def ingest_dataset(
+    sources: dsl.Output[dsl.Dataset],
+    source: str,
+    kind: str = "auto",
+    group_pattern: str = "",
+    data_digest: str = "",
+    software_digest: str = "",
+):
+    """Bring clips or labelled images in, verified and hashed.
+
+    Args:
+        source: Folder, archive or file: a path, s3://bucket/prefix or http(s) address.
+        kind: Layout: auto, clips_by_class, clips_cvat, images_voc, images_yolo or images_by_class.
+        group_pattern: Regular expression on an image's path whose first group names its group.
+        data_digest: Digest of the source's content, so that a cached result ends when the data changes.
+        software_digest: Digest of code and image, so that a cached result ends when they change.
+
+    Returns:
+        sources: The verified files in shards, with annotations and the problems found.
+    """
+    from visionyard import events
+
+    # Inside the stage: what an import costs or breaks belongs to it.
+    with events.stage("ingest_dataset"):
+        from pathlib import Path
+
+        from visionyard.data.ingest import ingest
+
+        report = ingest(source, Path(sources.path), kind=kind, group_pattern=group_pattern)
+        sources.metadata.update(report.metadata())
+        events.figures(**report.figures())

@@ -1,0 +1,5 @@
+"""The stage prepare_dataset."""
+
+from .component import prepare_dataset
+
+__all__ = ["prepare_dataset"]

@@ -1,0 +1,5 @@
+"""The stage train_model."""
+
+from .component import train_model
+
+__all__ = ["train_model"]

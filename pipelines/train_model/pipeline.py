@@ -1,0 +1,197 @@
+"""The pipeline train_model."""
+
+from kfp import dsl, kubernetes
+
+from visionyard.components.benchmark_model import benchmark_model
+from visionyard.components.export_model import export_model
+from visionyard.components.extract_frames import extract_frames
+from visionyard.components.ingest_dataset import ingest_dataset
+from visionyard.components.prepare_dataset import prepare_dataset
+from visionyard.components.train_model import train_model as train_stage
+from visionyard.components.validate_model import validate_model
+
+
+@dsl.pipeline(name="train-model")
+def train_model(
+    data_source: str,
+    run_name: str = "run",
+    data_kind: str = "auto",
+    data_classes: list = [],
+    data_group_pattern: str = "",
+    data_split_mode: str = "group",
+    data_val_fraction: float = 0.15,
+    data_test_fraction: float = 0.2,
+    data_split_seed: int = 0,
+    data_allow_leak: bool = False,
+    frames_rate_hz: float = 2.0,
+    frames_max_per_clip: int = 0,
+    frames_drop_blurred: bool = False,
+    frames_drop_similar: bool = False,
+    frames_jpeg_quality: int = 95,
+    model_name: str = "yolo-detection",
+    model_preset: str = "",
+    model_weights: str = "",
+    model_options: dict = {},
+    training_epochs: int = 20,
+    training_batch_size: int = 0,
+    training_image_size_px: int = 0,
+    training_learning_rate: float = 0.0,
+    training_weight_decay: float = 0.0005,
+    training_patience: int = 0,
+    training_seed: int = 0,
+    training_device: str = "auto",
+    training_mixed_precision: str = "no",
+    training_loader_workers: int = -1,
+    validation_confidence_threshold: float = 0.25,
+    validation_iou_threshold: float = 0.5,
+    export_formats: list = ["onnx", "torchscript"],
+    export_opset: int = 18,
+    export_score_tolerance: float = 0.001,
+    export_metric_tolerance: float = 0.001,
+    benchmark_batch_sizes: list = [1, 8],
+    benchmark_threads: list = [1, 2],
+    benchmark_repeat_count: int = 30,
+    benchmark_warmup_count: int = 3,
+    data_digest: str = "",
+    software_digest: str = "",
+    training_checkpoints_uri: str = "",
+    resources_cpu: str = "2",
+    resources_memory: str = "8Gi",
+    resources_accelerator_type: str = "nvidia.com/gpu",
+    resources_accelerator_count: str = "0",
+):
+    """Clips or labelled images in; a validated, exported, certified and benchmarked model out.
+
+    Args:
+        data_source: Folder, archive or file with the data: a path, s3://bucket/prefix or http(s) address.
+        run_name: Name of the run's folder and experiment.
+        data_kind: How the source is laid out; auto looks and says what it found.
+        data_classes: Class names to keep, in the order of their ids; empty keeps all, as found.
+        data_group_pattern: Regular expression on an image's path whose first group names its group (its scene or
+            video); images of one group stay in one split. Empty: a clip is a group, each loose image is its own.
+        data_split_mode: group draws a leak-safe split; published keeps the source's own train, val and test.
+        data_val_fraction: Share of the items for validation while training.
+        data_test_fraction: Share of the items that judge the finished model.
+        data_split_seed: Seed of the split; another one draws other groups.
+        data_allow_leak: Train although groups or identical images stand in two splits; the report says so first.
+        frames_rate_hz: Frames kept per second of video, by presentation time.
+        frames_max_per_clip: Most frames of one clip, spread evenly over it; 0 keeps all.
+        frames_drop_blurred: Leave out frames far less sharp than their clip's usual.
+        frames_drop_similar: Leave out frames that look like the one kept before them.
+        frames_jpeg_quality: JPEG quality of the kept frames; 95 is near lossless.
+        model_name: Plugin; `visionyard models` lists them.
+        model_preset: The plugin's variant, or its own model file; empty takes the default.
+        model_weights: Start from these weights: a path, s3:// address, or a name the plugin knows; empty: from
+            scratch.
+        model_options: The plugin's own options; `visionyard models show NAME` lists them.
+        training_epochs: Passes over the training split.
+        training_batch_size: Images per optimizer step; 0 takes the preset's.
+        training_image_size_px: Side of the model's input; 0 takes the preset's.
+        training_learning_rate: Peak learning rate; 0 takes the preset's.
+        training_weight_decay: Decoupled weight decay.
+        training_patience: Stop after this many epochs without a better one; 0 never stops early.
+        training_seed: Seed of weights, order and augmentation.
+        training_device: auto, cpu, cuda, cuda:0 ...; auto takes a GPU when there is one.
+        training_mixed_precision: fp16 or bf16 halve memory on GPUs; no is exact.
+        training_loader_workers: Processes that prepare batches; -1 computes it from the cores.
+        validation_confidence_threshold: Detections below it are not drawn nor counted as right or wrong; mAP uses
+            all.
+        validation_iou_threshold: Overlap from which a detection matches a true box.
+        export_formats: Formats of the model bundle.
+        export_opset: ONNX operator set.
+        export_score_tolerance: Largest difference of a class score.
+        export_metric_tolerance: Largest difference of the main metric.
+        benchmark_batch_sizes: Images per call.
+        benchmark_threads: Intra-operator threads; more than the cores are skipped.
+        benchmark_repeat_count: Timed calls of each combination.
+        benchmark_warmup_count: Calls before the timed ones.
+        data_digest: Digest of the source's content, so that cached results end when the data changes.
+        software_digest: Digest of code and images, so that cached results end when they change.
+        training_checkpoints_uri: Folder or s3:// prefix for checkpoints while training; empty keeps them in the pod.
+        resources_cpu: CPU cores of the training and validating pods, as Kubernetes writes them.
+        resources_memory: Memory of those pods, as Kubernetes writes it.
+        resources_accelerator_type: Resource name of the accelerator of the training pod.
+        resources_accelerator_count: How many of them; 0 trains on CPU.
+    """
+    ingested = ingest_dataset(
+        source=data_source,
+        kind=data_kind,
+        group_pattern=data_group_pattern,
+        data_digest=data_digest,
+        software_digest=software_digest,
+    )
+    extracted = extract_frames(
+        sources=ingested.outputs["sources"],
+        rate_hz=frames_rate_hz,
+        max_per_clip=frames_max_per_clip,
+        drop_blurred=frames_drop_blurred,
+        drop_similar=frames_drop_similar,
+        jpeg_quality=frames_jpeg_quality,
+        software_digest=software_digest,
+    )
+    prepared = prepare_dataset(
+        sources=ingested.outputs["sources"],
+        frames=extracted.outputs["frames"],
+        classes=data_classes,
+        split_mode=data_split_mode,
+        val_fraction=data_val_fraction,
+        test_fraction=data_test_fraction,
+        split_seed=data_split_seed,
+        software_digest=software_digest,
+    )
+    trained = train_stage(
+        dataset=prepared.outputs["dataset"],
+        name=model_name,
+        preset=model_preset,
+        weights=model_weights,
+        options=model_options,
+        epochs=training_epochs,
+        batch_size=training_batch_size,
+        image_size_px=training_image_size_px,
+        learning_rate=training_learning_rate,
+        weight_decay=training_weight_decay,
+        patience=training_patience,
+        seed=training_seed,
+        device=training_device,
+        mixed_precision=training_mixed_precision,
+        loader_workers=training_loader_workers,
+        allow_leak=data_allow_leak,
+        checkpoints_uri=training_checkpoints_uri,
+        software_digest=software_digest,
+    )
+    trained.set_accelerator_type(resources_accelerator_type).set_accelerator_limit(resources_accelerator_count)
+    # Loader processes hand batches over in shared memory, of which a container has 64 MiB unless a volume gives more.
+    kubernetes.empty_dir_mount(
+        trained, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory", size_limit="2Gi"
+    )
+    validated = validate_model(
+        dataset=prepared.outputs["dataset"],
+        checkpoint=trained.outputs["checkpoint"],
+        confidence_threshold=validation_confidence_threshold,
+        iou_threshold=validation_iou_threshold,
+        software_digest=software_digest,
+    )
+    exported = export_model(
+        dataset=prepared.outputs["dataset"],
+        checkpoint=trained.outputs["checkpoint"],
+        evaluation=validated.outputs["evaluation"],
+        name=run_name,
+        formats=export_formats,
+        opset=export_opset,
+        score_tolerance=export_score_tolerance,
+        metric_tolerance=export_metric_tolerance,
+        software_digest=software_digest,
+    )
+    measured = benchmark_model(
+        dataset=prepared.outputs["dataset"],
+        checkpoint=trained.outputs["checkpoint"],
+        evaluation=validated.outputs["evaluation"],
+        bundle=exported.outputs["bundle"],
+        batch_sizes=benchmark_batch_sizes,
+        threads=benchmark_threads,
+        repeat_count=benchmark_repeat_count,
+        warmup_count=benchmark_warmup_count,
+        software_digest=software_digest,
+    )
+    for task in (trained, validated, exported, measured):
+        task.set_cpu_limit(resources_cpu).set_memory_limit(resources_memory)

@@ -1,0 +1,207 @@
+"""The training stage with its three plugins: it learns, its checkpoints survive, it resumes."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from visionyard.config import ModelConfig, TrainingConfig
+from visionyard.data.dataset import Dataset
+from visionyard.errors import ConfigError, DataError, ModelError, NotANumberError
+from visionyard.models import TrainingPlan, TrainingState
+from visionyard.training import CheckpointStore, load_checkpoint, load_trained_model, train_model
+from visionyard.training import session as session_module
+from visionyard.training.session import Session
+
+SMALL = {
+    "yolo-detection": ("yolo11n", "detection"),
+    "yolo-classification": ("yolo11n-cls", "classification"),
+    "torchvision-classification": ("mobilenet_v3_small", "classification"),
+}
+
+
+def _train(dataset: Path, folder: Path, name: str, *, epochs: int = 2, **settings: object):
+    preset, _ = SMALL[name]
+    return train_model(
+        dataset,
+        folder / "model",
+        model=ModelConfig(name=name, preset=preset),
+        training=TrainingConfig(epochs=epochs, image_size_px=64, batch_size=8, device="cpu", **settings),
+        checkpoints_uri=str(folder / "checkpoints"),
+    )
+
+
+class _KilledError(BaseException):
+    """Stands for a process that ends without a word."""
+
+
+def _kill_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    real = session_module.Session.epoch_done
+
+    def epoch_done(self, **values):
+        is_enough = real(self, **values)
+        if values["epoch"] == epoch:
+            raise _KilledError
+        return is_enough
+
+    monkeypatch.setattr(session_module.Session, "epoch_done", epoch_done)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_each_plugin_trains_and_its_checkpoint_infers(name: str, shapes_dataset: Callable[..., Path], tmp_path: Path):
+    dataset = shapes_dataset(SMALL[name][1])
+    report = _train(dataset, tmp_path, name)
+    assert report.epoch_count == 2
+    assert [row["epoch"] for row in report.history] == [1, 2]
+    assert all(math.isfinite(value) for row in report.history for value in row.values())
+    trained, info = load_trained_model(tmp_path / "model")
+    assert info.dataset_digest == Dataset(dataset).digest
+    assert info.digest == report.checkpoint_digest
+    assert trained.classes == ["square", "disc"]
+    tensor, placement = trained.preprocessing.apply(np.zeros((50, 70, 3), np.uint8))
+    with torch.inference_mode():
+        output = trained.module(torch.from_numpy(tensor[None]))
+    assert trained.postprocessing.apply(output.numpy(), [placement])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_killed_training_goes_on_and_ends_bit_for_bit_the_same(
+    name: str, shapes_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset = shapes_dataset(SMALL[name][1])
+    whole = _train(dataset, tmp_path / "whole", name, epochs=3)
+    with monkeypatch.context() as patch:
+        _kill_after(patch, 1)
+        with pytest.raises(_KilledError):
+            _train(dataset, tmp_path / "killed", name, epochs=3)
+    resumed = _train(dataset, tmp_path / "killed", name, epochs=3)
+    assert resumed.history == whole.history
+    first, second = (
+        load_checkpoint((tmp_path / run / "model/checkpoint.pt").read_bytes(), name=run)["weights"]
+        for run in ("whole", "killed")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_finished_training_is_not_done_again(
+    shapes_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset = shapes_dataset("classification")
+    first = _train(dataset, tmp_path, "torchvision-classification", epochs=1)
+    _kill_after(monkeypatch, 1)
+    assert _train(dataset, tmp_path, "torchvision-classification", epochs=1) == first
+
+
+def test_other_settings_do_not_resume(shapes_dataset: Callable[..., Path], tmp_path: Path):
+    dataset = shapes_dataset("classification")
+    _train(dataset, tmp_path, "torchvision-classification", epochs=1)
+    _train(dataset, tmp_path, "torchvision-classification", epochs=1, seed=1)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+def test_a_damaged_newest_checkpoint_is_skipped(
+    shapes_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset = shapes_dataset("classification")
+    with monkeypatch.context() as patch:
+        _kill_after(patch, 2)
+        with pytest.raises(_KilledError):
+            _train(dataset, tmp_path, "torchvision-classification", epochs=3)
+    newest = max((tmp_path / "checkpoints").glob("*/*.pt"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    report = _train(dataset, tmp_path, "torchvision-classification", epochs=3)
+    assert [row["epoch"] for row in report.history] == [1, 2, 3]
+
+
+def test_only_the_newest_three_and_the_best_are_kept(shapes_dataset: Callable[..., Path], tmp_path: Path):
+    plan = TrainingPlan("n", "p", {}, ["a"], 64, 9, 1, 0.1, 0.0, 0, 0, "no")
+    store = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64)
+    for epoch, fitness in enumerate([0.1, 0.9, 0.2, 0.3, 0.4, 0.5], start=1):
+        state = TrainingState(weights={"w": torch.ones(1)}, training={}, epoch=epoch, step=epoch)
+        store.save(plan, state, metrics={}, fitness=fitness)
+    kept = sorted(path.name for path in Path(store.uri).glob("*.pt"))
+    assert [name.split("-")[1] for name in kept] == ["00002", "00004", "00005", "00006"]
+    again = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64)
+    assert again.best is not None
+    assert again.best.epoch == 2
+    newest = again.newest()
+    assert newest is not None
+    assert newest["epoch"] == 6
+
+
+def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path):
+    session = _session(tmp_path, patience=2)
+    ends = [
+        session.epoch_done(metrics={}, fitness=fitness, state=lambda: TrainingState({}, {}, epoch), epoch=epoch)  # noqa: B023
+        for epoch, fitness in enumerate([0.1, 0.5, 0.4, 0.3], start=1)
+    ]
+    assert ends == [False, False, False, True]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf], ids=["nan", "infinite"])
+def test_a_fitness_that_is_no_number_ends_the_training(bad: float, tmp_path: Path):
+    session = _session(tmp_path)
+    with pytest.raises(NotANumberError, match="epoch 1: val_loss.*learning_rate"):
+        session.epoch_done(metrics={"val_loss": bad}, fitness=0.5, state=lambda: TrainingState({}, {}, 1), epoch=1)
+    assert session.store.entries == []
+
+
+def _session(folder: Path, *, patience: int = 0) -> Session:
+    store = CheckpointStore(str(folder), config_digest="c" * 64, dataset_digest="d" * 64)
+    session = Session(
+        plan=TrainingPlan("n", "p", {}, ["a"], 64, 9, 1, 0.1, 0.0, patience, 0, "no"),
+        dataset=None,
+        scratch=folder,
+        device="cpu",
+        loader_workers=0,
+        store=store,
+    )
+    session.load_resume()
+    return session
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "match"),
+    [
+        ({}, {"name": "yolo-detection"}, "learns detection, but the data is labelled for classification"),
+        ({}, {"name": "torchvision-classification", "preset": "resnet19"}, "'resnet19'.*resnet18"),
+        ({"device": "cuda:7"}, {"name": "torchvision-classification"}, "'cuda:7'"),
+        ({"image_size_px": 70}, {"name": "yolo-classification"}, "image_size_px = 70.*try 64"),
+        ({}, {"name": "yolo-classification", "options": {"mosaik": 1}}, "model.options.mosaik: unknown key"),
+    ],
+    ids=["other task", "unknown preset", "absent device", "size off the stride", "unknown option"],
+)
+def test_settings_that_do_not_fit_are_refused(settings, model, match, shapes_dataset, tmp_path: Path):
+    with pytest.raises(ConfigError, match=match):
+        train_model(
+            shapes_dataset("classification"),
+            tmp_path / "model",
+            model=ModelConfig(**model),
+            training=TrainingConfig(**{"epochs": 1, "device": "cpu", **settings}),
+            checkpoints_uri=str(tmp_path / "checkpoints"),
+        )
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_leaky_split_is_refused_unless_allowed_by_name(shapes_dataset: Callable[..., Path], tmp_path: Path):
+    dataset = shapes_dataset("classification", train=8)
+    info = json.loads((dataset / "dataset.json").read_text())
+    info["leak"] = {"is_leaky": True, "group_overlap": 3, "identical_images": 0}
+    (dataset / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(DataError, match="3 groups.*data.allow_leak"):
+        _train(dataset, tmp_path, "torchvision-classification", epochs=1)
+
+
+def test_missing_weights_are_refused_before_training(shapes_dataset: Callable[..., Path], tmp_path: Path):
+    with pytest.raises(ModelError, match=r"'yolo11n\.pt'.*nothing is downloaded"):
+        train_model(
+            shapes_dataset("detection"),
+            tmp_path / "model",
+            model=ModelConfig(name="yolo-detection", weights="yolo11n.pt"),
+            training=TrainingConfig(epochs=1, image_size_px=64, device="cpu"),
+            checkpoints_uri=str(tmp_path / "checkpoints"),
+        )

@@ -1,0 +1,213 @@
+"""The commands. Exit codes: 0 done, 1 failed, 2 wrong use or config."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from visionyard import __version__
+from visionyard.errors import ConfigError, VisionyardError
+
+app = typer.Typer(
+    name="visionyard",
+    help="Train, validate, export, benchmark and ship vision models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="List the model plugins, or show one.", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+output = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="The run config, such as run.yaml.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; may be repeated.")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.", envvar="VISIONYARD_RUNS")]
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and an exit code."""
+    try:
+        app()
+    except ConfigError as error:
+        for problem in error.problems:
+            errors.print(problem, style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except VisionyardError as error:
+        errors.print(str(error), style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        output.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("run.yaml"),
+    source: Annotated[str, typer.Option(help="Where the data is: a path, s3:// or http(s) address.")] = "data",
+) -> None:
+    """Write a commented run config."""
+    from visionyard.config.template import write_template
+
+    write_template(path, source=source)
+    output.print(f"wrote {path}; edit it, then: visionyard check {path}")
+
+
+@app.command()
+def check(config: ConfigArgument, settings: SetOption = None) -> None:
+    """Report every mistake in a run config at once, without running it."""
+    from visionyard.cli.check import find_problems
+    from visionyard.config import load_run_config
+
+    problems = find_problems(load_run_config(config, overrides=settings or []))
+    if problems:
+        raise ConfigError(problems)
+    output.print(f"{config}: no mistakes found")
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    settings: SetOption = None,
+    is_new: Annotated[bool, typer.Option("--new", help="Start a new run, even if one could go on.")] = False,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Run the whole pipeline on this machine: data in, a certified and benchmarked model out.
+
+    A run that was stopped or failed goes on where it stopped, when the config is the same.
+    """
+    from visionyard.cli.run_command import run_pipeline
+    from visionyard.config import load_run_config
+
+    loaded = load_run_config(config, overrides=settings or [])
+    raise typer.Exit(run_pipeline(loaded, runs=runs, is_new=is_new, console=output))
+
+
+@app.command(name="compile")
+def compile_command(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline's name, such as train_model.")],
+    path: Annotated[Path, typer.Option("-o", "--output", help="The .yaml file to write.")],
+    config: Annotated[Path | None, typer.Option("--config", help="A run config whose values become defaults.")] = None,
+) -> None:
+    """Compile a pipeline to the YAML that Kubeflow Pipelines runs."""
+    from visionyard.cli.compile import compile_pipeline
+    from visionyard.config import load_run_config, to_parameters
+
+    parameters = to_parameters(load_run_config(config)) if config else None
+    compile_pipeline(pipeline, path, parameters=parameters)
+    output.print(f"wrote {path}")
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A model bundle's folder.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, videos, or folders of them.")],
+    drawn: Annotated[Path | None, typer.Option("--out", help="Folder for drawn images.")] = None,
+    is_json: Annotated[bool, typer.Option("--json", help="Print JSON lines for scripts.")] = False,
+    confidence: Annotated[float | None, typer.Option(help="Lowest confidence that counts, 0 to 1.")] = None,
+    model_format: Annotated[str, typer.Option("--format", help="Format of the bundle; empty: the fastest.")] = "",
+    rate_hz: Annotated[float, typer.Option(help="Frames of a video looked at per second.")] = 1.0,
+) -> None:
+    """Run a model bundle on images and videos: a table, drawn pictures, or JSON."""
+    from visionyard.cli.predict import predict_paths_command
+
+    predict_paths_command(
+        bundle,
+        paths,
+        drawn=drawn,
+        is_json=is_json,
+        confidence=confidence,
+        model_format=model_format,
+        rate_hz=rate_hz,
+        console=output,
+    )
+
+
+@app.command()
+def benchmark(
+    bundle: Annotated[Path, typer.Argument(help="A model bundle's folder.")],
+    dataset: Annotated[
+        Path | None, typer.Option(help="Dataset version whose test images are used; default: beside the bundle.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default: benchmark-<time> here.")] = None,
+    batch_sizes: Annotated[str, typer.Option(help="Images per call, comma separated.")] = "1,8",
+    threads: Annotated[str, typer.Option(help="Intra-operator threads, comma separated.")] = "1,2",
+    repeat_count: Annotated[int, typer.Option(help="Timed calls of each combination.")] = 30,
+) -> None:
+    """Measure every format of a bundle on real images: latency, throughput, memory, load time."""
+    from visionyard.cli.benchmark import benchmark_command
+
+    benchmark_command(
+        bundle,
+        dataset=dataset,
+        out=out,
+        batch_sizes=batch_sizes,
+        threads=threads,
+        repeat_count=repeat_count,
+        console=output,
+    )
+
+
+@models_app.callback()
+def models_list(context: typer.Context) -> None:
+    """List the model plugins."""
+    if context.invoked_subcommand is None:
+        from visionyard.cli.models import print_models
+
+        print_models(output)
+
+
+@models_app.command(name="show")
+def models_show(name: Annotated[str, typer.Argument(help="A plugin's name.")]) -> None:
+    """Show a plugin's presets and options."""
+    from visionyard.cli.models import print_model
+
+    print_model(output, name)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="A run: its folder or name; empty: the newest.")] = "",
+    is_opened: Annotated[bool, typer.Option("--open/--no-open", help="Show it in the browser.")] = True,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Rebuild a run's report from its folder and open it."""
+    from visionyard.cli.report import rebuild_report
+    from visionyard.cli.run_folder import find_run
+
+    path = rebuild_report(find_run(runs, name))
+    output.print(str(path), soft_wrap=True)
+    if is_opened:
+        typer.launch(str(path))
+
+
+@app.command(hidden=True)
+def docs(
+    root: Annotated[Path, typer.Argument(help="The repository.")] = Path(),
+    is_check: Annotated[bool, typer.Option("--check", help="Only say which pages are stale.")] = False,
+) -> None:
+    """Write the pages that are made from docstrings."""
+    from visionyard.cli.docs import write_pages
+
+    stale = write_pages(root, is_check=is_check)
+    if stale and is_check:
+        raise VisionyardError(f"stale pages: {', '.join(stale)}; run `make docs`")
+    output.print(f"{len(stale)} pages written")

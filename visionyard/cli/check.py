@@ -1,0 +1,55 @@
+"""Look for mistakes that reading the config alone does not show: missing files, unknown models, absent devices."""
+
+from pathlib import Path
+
+from visionyard.config import RunConfig
+from visionyard.errors import ConfigError
+
+
+def find_problems(config: RunConfig) -> list[str]:
+    """Return everything that would make the run fail, as far as can be told without running it."""
+    problems = _check_source(config.data.source) + _check_weights(config)
+    for check in (_check_plan, _check_device):
+        try:
+            check(config)
+        except ConfigError as error:
+            problems += error.problems
+    return problems
+
+
+def _check_source(source: str) -> list[str]:
+    if "://" in source and not source.startswith("file://"):
+        scheme = source.partition("://")[0]
+        known = {"s3", "http", "https"}
+        return [] if scheme in known else [f"data.source = {source!r}: unknown scheme; expected a path, s3:// or http(s)://"]
+    path = Path(source.removeprefix("file://")).expanduser()
+    if not path.exists():
+        return [f"data.source = {source!r}: no such file or folder (looked at {path.absolute()})"]
+    if path.is_dir() and not any(path.iterdir()):
+        return [f"data.source = {source!r}: the folder is empty; put clips or labelled images there"]
+    return []
+
+
+def _check_weights(config: RunConfig) -> list[str]:
+    from visionyard.models import get_plugin, plugin_names
+
+    weights = config.model.weights
+    if not weights or "://" in weights or config.model.name not in plugin_names():
+        return []
+    if get_plugin(config.model.name).check_weights_name(weights) or Path(weights).expanduser().is_file():
+        return []
+    return [f"model.weights = {weights!r}: no such file; nothing is downloaded by name: give a path or an s3:// address"]
+
+
+def _check_plan(config: RunConfig) -> None:
+    from visionyard.training.plan import make_plan
+
+    make_plan(config.model, config.training, task=None, classes=config.data.classes or ["a", "b"])
+
+
+def _check_device(config: RunConfig) -> None:
+    # Only a named device is looked for: torch takes two seconds to import.
+    if config.training.device not in {"auto", "cpu"}:
+        from visionyard.training.plan import choose_device
+
+        choose_device(config.training.device)

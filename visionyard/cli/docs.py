@@ -1,0 +1,95 @@
+"""Pages made from docstrings and config fields, so that they cannot lie: a README for each stage and pipeline."""
+
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from visionyard.atomic import write_atomic
+from visionyard.config import RunConfig, Section
+
+_NOTE = "<!-- Made by `make docs` from the docstring. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """Return every made page: path in the repository to its text."""
+    from visionyard import components, pipelines
+
+    made = {}
+    for room, package in (("components", components), ("pipelines", pipelines)):
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.ispkg:
+                item = getattr(import_module(f"{package.__name__}.{module.name}"), module.name)
+                made[f"{room}/{module.name}/README.md"] = item_page(item)
+    made["docs/run-config.md"] = config_page()
+    return dict(sorted(made.items()))
+
+
+def write_pages(root: Path, *, is_check: bool) -> list[str]:
+    """Write the pages that differ below `root`, or only look; return their paths."""
+    stale = []
+    for place, text in pages().items():
+        path = root / place
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(place)
+            if not is_check:
+                write_atomic(path, text)
+    return stale
+
+
+def item_page(item: Any) -> str:
+    """Return the README of a KFP component or pipeline: what it does, inputs and outputs with type and description."""
+    spec = item.component_spec
+    lines = [_NOTE, f"# {spec.name.replace('-', '_')}", "", _first_paragraph(spec.description), ""]
+    if spec.inputs:
+        lines += ["| input | type | default | what |", "| --- | --- | --- | --- |"]
+        for name, value in sorted(spec.inputs.items()):
+            default = f"`{value.default!r}`" if value.optional and value.default is not None else ""
+            lines.append(f"| `{name}` | {_type_name(value.type)} | {default} | {_one_line(value.description)} |")
+        lines.append("")
+    if spec.outputs:
+        lines += ["| output | type | what |", "| --- | --- | --- |"]
+        lines += [
+            f"| `{name}` | {_type_name(value.type)} | {_one_line(value.description)} |"
+            for name, value in sorted(spec.outputs.items())
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def config_page() -> str:
+    """Return the reference of the run config: a table a section."""
+    lines = [
+        "<!-- Made by `make docs` from the run config's fields. -->",
+        "",
+        "# Run config",
+        "",
+        "`visionyard init` writes these as a commented file; `--set section.key=value` overrides one; the environment "
+        "variable `VISIONYARD_SET_SECTION__KEY` does too; the pipeline's parameter is `section_key`.",
+        "",
+    ]
+    for name, field in RunConfig.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            lines += [f"## {name}", "", _one_line(section.__doc__), "", *_field_rows(section), ""]
+    return "\n".join(lines)
+
+
+def _field_rows(section: type[Section]) -> list[str]:
+    rows = ["| key | default | what |", "| --- | --- | --- |"]
+    for name, field in section.model_fields.items():
+        default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
+        rows.append(f"| `{name}` | {default} | {_one_line(field.description)} |")
+    return rows
+
+
+def _type_name(text: str) -> str:
+    return text.removeprefix("system.").partition("@")[0]
+
+
+def _first_paragraph(text: str | None) -> str:
+    return _one_line((text or "").split("\n\n")[0])
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")

@@ -1,0 +1,181 @@
+"""Run a pipeline on this machine: start its process, draw its events, stop it cleanly, and say how it ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from visionyard.atomic import write_atomic
+from visionyard.cli.live_view import RunView
+from visionyard.cli.run_folder import RunFolder, config_digest
+from visionyard.cli.stages import TRAIN_MODEL_STAGES
+from visionyard.config import RunConfig, to_parameters
+from visionyard.events import EVENTS_VARIABLE, RUN_VARIABLE, append_event
+
+# After a polite signal a stage writes its exit report; what is still there then is killed.
+STOP_GRACE_S = 15.0
+_POLL_S = 0.1
+PIPELINE = "train_model"
+
+
+class EventTail:
+    """Reads the lines that were added to an events file since it was last asked."""
+
+    def __init__(self, path: Path) -> None:
+        """Follow `path`, which may not exist yet."""
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the new whole events, oldest first."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as stream:
+            stream.seek(self._offset)
+            data = stream.read()
+        whole = data.rfind(b"\n") + 1
+        self._offset += whole
+        events = []
+        for line in data[:whole].splitlines():
+            try:
+                events.append(json.loads(line))
+            except ValueError:  # a line torn by a kill, completed by the next writer's line
+                continue
+        return events
+
+
+def run_locally(config: RunConfig, folder: RunFolder, *, data_digest: str, console: Console) -> tuple[str, RunView]:
+    """Run the pipeline in a child process until it ends or is interrupted.
+
+    Args:
+        config: What to run.
+        folder: Where; what an earlier try finished there is not done again.
+        data_digest: Of the source.
+        console: Where the live view is drawn.
+
+    Returns:
+        `done`, `failed` or `stopped`; and the view, which knows every stage's end.
+    """
+    _write_request(config, folder, data_digest)
+    started = time.monotonic()
+    tail = EventTail(folder.events)
+    view = RunView(TRAIN_MODEL_STAGES, console)
+    for event in tail.read():
+        view.apply(event, is_new=False)
+    append_event(folder.events, run=folder.name, stage="", kind="run_started", name=PIPELINE)
+    folder.write_status(status="running", config_digest=config_digest(config), data_digest=data_digest)
+    process = _start(folder, experiment=config.name)
+    with _interruptible() as interruption, view:
+        while process.poll() is None and not interruption:
+            _apply_all(view, tail)
+            time.sleep(_POLL_S)
+        if interruption:
+            _stop(process)
+    _apply_all(view, tail)
+    status = "done" if process.returncode == 0 else "stopped" if interruption else "failed"
+    elapsed_s = round(time.monotonic() - started, 3)
+    append_event(folder.events, run=folder.name, stage="", kind="run_finished", status=status, elapsed_s=elapsed_s)
+    folder.publish_outputs()
+    folder.write_status(status=status, elapsed_s=elapsed_s)
+    return status, view
+
+
+def _apply_all(view: RunView, tail: EventTail) -> None:
+    for event in tail.read():
+        view.apply(event)
+
+
+def _write_request(config: RunConfig, folder: RunFolder, data_digest: str) -> None:
+    import yaml
+
+    from visionyard.digests import code_digest
+
+    arguments = to_parameters(config)
+    if "://" not in arguments["data_source"]:
+        arguments["data_source"] = str(Path(arguments["data_source"]).expanduser().absolute())
+    arguments |= {
+        "data_digest": data_digest,
+        "software_digest": code_digest(),
+        "training_checkpoints_uri": str(folder.checkpoints.absolute()),
+    }
+    request = {
+        "package_path": str((folder.path / "pipeline.yaml").absolute()),
+        "pipeline_root": str(folder.pipeline_root.absolute()),
+        "arguments": arguments,
+    }
+    write_atomic(folder.path / "request.json", json.dumps(request, indent=1))
+    write_atomic(folder.path / "run.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _start(folder: RunFolder, *, experiment: str) -> "subprocess.Popen[bytes]":
+    root = folder.path.parent.absolute()
+    environment = {
+        # Two cores train twice as fast as the one thread that Ultralytics would set.
+        "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
+        "MLFLOW_EXPERIMENT_NAME": experiment,
+        **os.environ,
+        EVENTS_VARIABLE: str(folder.events.absolute()),
+        RUN_VARIABLE: folder.name,
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "visionyard.cli.pipeline_process", PIPELINE, str(folder.path / "request.json")]
+    with folder.log.open("ab") as log:
+        log.write(f"\n== try started {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        log.flush()
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # Signals go to the whole group: a quiet component would outlive its runner.
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list in place of dying of them."""
+    received: list[int] = []
+
+    def note(signum: int, _frame: FrameType | None) -> None:
+        received.append(signum)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the whole process group: politely, then by force."""
+    for number, wait_s in ((signal.SIGTERM, STOP_GRACE_S), (signal.SIGKILL, STOP_GRACE_S)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline and _group_lives(process):
+            time.sleep(_POLL_S)
+    process.wait()
+
+
+def _group_lives(process: "subprocess.Popen[bytes]") -> bool:
+    process.poll()  # reaps the leader, which would count as alive
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""`visionyard run`: check, choose the folder, run, and say how it ended."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from visionyard.cli import summary
+from visionyard.cli.check import find_problems
+from visionyard.cli.local_run import run_locally
+from visionyard.cli.run_folder import open_run
+from visionyard.config import RunConfig
+from visionyard.errors import ConfigError
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+
+
+def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Console) -> int:
+    """Run the pipeline here and return the exit code.
+
+    Args:
+        config: What to run.
+        runs: Holds all runs.
+        is_new: Start a new run although one could go on.
+        console: Where to draw.
+
+    Raises:
+        ConfigError: Something would make the run fail; nothing was started.
+    """
+    problems = find_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    from visionyard.storage import source_digest
+
+    with console.status(f"looking at {config.data.source}"):
+        data_digest = source_digest(config.data.source)
+    folder, is_resumed = open_run(runs, config, is_new=is_new)
+    with folder.locked():
+        verb = "going on with" if is_resumed else "starting"
+        console.print(f"{verb} [bold]{folder.name}[/bold] in {folder.path}", soft_wrap=True)
+        status, view = run_locally(config, folder, data_digest=data_digest, console=console)
+    if console.is_terminal:
+        if status != "done":
+            summary.print_stage_lines(console, view)
+        summary.print_notes(console, view)
+    if status == "done":
+        summary.print_success(console, view, folder, config)
+        return EXIT_DONE
+    if status == "stopped":
+        summary.print_stopped(console, folder)
+    else:
+        summary.print_failure(console, view, folder)
+    return EXIT_FAILED

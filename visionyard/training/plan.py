@@ -1,0 +1,87 @@
+"""From what the user set to what is trained: every value settled, every mistake told at once."""
+
+import os
+
+from visionyard.config import ModelConfig, TrainingConfig
+from visionyard.data.items import Task
+from visionyard.errors import ConfigError
+from visionyard.models import TrainingPlan, get_plugin
+
+
+def make_plan(model: ModelConfig, training: TrainingConfig, *, task: Task | None, classes: list[str]) -> TrainingPlan:
+    """Return the settled plan of a training.
+
+    Args:
+        model: Which model, from what.
+        training: How.
+        task: The dataset's; None when it is not known yet (`visionyard check`).
+        classes: The dataset's class names.
+
+    Raises:
+        ConfigError: A value does not fit the plugin; lists all mistakes.
+    """
+    plugin = get_plugin(model.name)
+    problems: list[str] = []
+    if task is not None and task != plugin.info.task:
+        problems.append(
+            f"model.name = {model.name!r}: it learns {plugin.info.task}, but the data is labelled for {task}; "
+            f"choose a {task} plugin (`visionyard models`)"
+        )
+    options = {}
+    try:
+        options = plugin.parse_options(model.options).model_dump(mode="json")
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        preset_name, preset = plugin.preset(model.preset)
+    except ConfigError as error:
+        raise ConfigError(problems + error.problems) from None
+    plan = TrainingPlan(
+        model_name=model.name,
+        preset=preset_name,
+        options=options,
+        classes=list(classes),
+        image_size_px=training.image_size_px or preset.image_size_px,
+        epochs=training.epochs,
+        batch_size=training.batch_size or preset.batch_size,
+        learning_rate=training.learning_rate or preset.learning_rate,
+        weight_decay=training.weight_decay,
+        patience=training.patience,
+        seed=training.seed,
+        mixed_precision=training.mixed_precision,
+        architecture=plugin.architecture(preset_name),
+        weights=model.weights,
+    )
+    problems += plugin.check_plan(plan)
+    if problems:
+        raise ConfigError(problems)
+    return plan
+
+
+def choose_device(wanted: str) -> str:
+    """Return `cpu` or `cuda:N` for `training.device`.
+
+    Raises:
+        ConfigError: The device is not there, or the name is not known.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return "cpu"
+    name, _, index = wanted.partition(":")
+    if name != "cuda" or (index and not index.isdecimal()):
+        raise ConfigError(f"training.device = {wanted!r}: expected auto, cpu, cuda or cuda:N")
+    if int(index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"training.device = {wanted!r}: this machine has {torch.cuda.device_count()} CUDA devices; set auto or cpu"
+        )
+    return f"cuda:{index or 0}"
+
+
+def choose_loader_workers(wanted: int, device: str) -> int:
+    """Return the number of loader processes: none on a CPU, where they would take the cores that train."""
+    if wanted >= 0:
+        return wanted
+    return 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 1) - 1))
