@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 
 
@@ -28,8 +29,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     work.mkdir(parents=True)
     try:
         yield work
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(work, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno == ENOSPC and error.filename is None:
+            error.filename = str(path)  # writing to an open file does not name it
         raise
     work.replace(path)
 

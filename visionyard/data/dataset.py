@@ -1,9 +1,21 @@
 """The dataset version: an immutable, content-addressed set of labelled images in shards, divided into splits.
 
-dataset.json    schema_version, artifact "dataset", task, classes, digest, split counts, lineage, leak certificate, health
-index.parquet   a row an item, sorted by split and key (columns below)
+dataset.json    task, classes, digest, counts, splitting, leak certificate, health, lineage (below)
+index.parquet   a row an item, sorted by split (train, val, test) and key (columns below)
 problems.jsonl  every problem found on the way here
-shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` or `key.png` beside `key.json`
+shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` (or `.png`, ...: as the bytes are) beside `key.json`
+
+| dataset.json | meaning |
+| --- | --- |
+| schema_version, artifact | 1, `dataset` |
+| task, classes, digest | `detection` or `classification`; names in the order of their ids; of the content |
+| item_counts, group_counts | by split |
+| class_counts | by split and class: `items` that show it, `boxes` of it |
+| splitting | mode, val_fraction, test_fraction, seed |
+| leak_certificate | `visionyard.data.audit.LeakCertificate` |
+| health | problem_count, problems by code, unlabelled_count, background_count, other_class_boxes, other_class_items |
+| groups, groups_left_out | rows of group, split, count, the first 2000; how many more there are |
+| lineage | SHA-256 of the manifests of `sources` and `frames` |
 
 | column | type | meaning |
 | --- | --- | --- |
@@ -11,11 +23,12 @@ shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` or `key.png` beside 
 | timestamp_s | double, null for loose images | |
 | width, height | int32 | pixels |
 | sha256 | string | of the image bytes |
-| class_ids | list<int32> | of the boxes in order, or the one class; null when unlabelled |
+| class_ids | list<int32> | of the boxes in order, or the one class; empty: an image that shows none |
 | boxes | list<double>, null for classification | xyxy after xyxy, pixels |
 | shard, image_name, image_offset, image_size | | where the image bytes lie |
 
-The digest is taken over the sorted item lines (image hash, label, split, group) and the classes: same content, same digest.
+Unlabelled images are counted, and not part of it. The digest is taken over the sorted item lines (image hash, label,
+split, group), the task and the classes: same content, same digest.
 """
 
 from collections.abc import Iterator
@@ -83,6 +96,11 @@ class Dataset:
         self.task: Task = self.info["task"]
         self.classes: list[str] = self.info["classes"]
         self.digest: str = self.info["digest"]
+
+    @property
+    def is_leaky(self) -> bool:
+        """Whether a group or an identical image stands in two splits."""
+        return bool(self.info["leak_certificate"]["is_leaky"])
 
     @cached_property
     def _table(self) -> Any:

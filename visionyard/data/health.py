@@ -1,0 +1,308 @@
+"""The health check: read the items of both input artifacts, and list everything that is wrong with them.
+
+(`duplicate_image` and `conflicting_labels` are found by `visionyard.data.duplicates`.)
+
+| code | what was found | what is done |
+| --- | --- | --- |
+| box_not_finite, box_without_area, box_outside | a box that shows nothing | left out |
+| box_clipped | a box that reaches more than 1 px beyond the image | cut at the border |
+| unknown_class | a class that the source's own list of classes lacks | box or item left out |
+| class_without_items | a class of the source's list that no box has (detection) | the class is left out |
+| unlabelled_image | neither class nor boxes; no boxes at all is a label | left out |
+| unreadable_image | bytes that cannot be decoded | left out |
+| duplicate_image | the same bytes with the same label | one is kept |
+| conflicting_labels | the same bytes with another label | both are kept, in one split |
+| tiny_image | a side below 16 px | kept |
+| class_imbalance, class_with_few_groups | 10 times fewer items than another class; fewer than 5 groups | told |
+"""
+
+import math
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+from visionyard import events
+from visionyard.data.artifacts import IMAGES, SHARDS
+from visionyard.data.fingerprints import fingerprint
+from visionyard.data.items import Box, Item, Problems, Task, read_json_lines
+from visionyard.data.records import Record
+from visionyard.data.shards import read_blob
+from visionyard.digests import sha256_bytes
+from visionyard.errors import ArtifactError, ConfigError, DataError, MediaError
+from visionyard.transforms.images import open_image
+
+# Labels are rounded to whole pixels, and Pascal VOC counts pixels from 1: that much beyond the image is no mistake.
+_ROUNDING_PX = 1.0
+# Below half of the usual coarsest stride (32 px) of a network nothing of an image is left.
+_TINY_PX = 16
+# Beyond these a person wants to know; below 5 groups val and test judge a class by one clip each.
+_IMBALANCE_RATIO = 10
+_FEW_GROUPS = 5
+_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif", "GIF": "gif"}
+
+
+@dataclass
+class Intake:
+    """What the health check let through.
+
+    Attributes:
+        task: What can be learnt from the labels.
+        classes: Names in the order of their ids.
+        records: The items, in the order of the artifacts.
+        same_images: Pairs of groups that hold an identical image.
+        unlabelled_count: Images without a label, left out.
+        other_class_boxes: Boxes left out since `classes` does not name their class.
+        other_class_items: Items likewise.
+    """
+
+    task: Task
+    classes: list[str]
+    records: list[Record] = field(default_factory=list)
+    same_images: list[tuple[str, str]] = field(default_factory=list)
+    unlabelled_count: int = 0
+    other_class_boxes: int = 0
+    other_class_items: int = 0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A first look at all labels.
+
+    Attributes:
+        task: What they are for.
+        item_count: Images in all.
+        class_items: Items that show each class.
+    """
+
+    task: Task
+    item_count: int
+    class_items: Counter[str]
+
+
+def check_health(
+    folders: Sequence[Path], *, listed: Sequence[str], wanted: Sequence[str], problems: Problems
+) -> Intake:
+    """Read and check all items; images are read one at a time and decoded at reduced size.
+
+    Args:
+        folders: The input artifacts.
+        listed: The source's own list of classes, in its order; empty when it has none.
+        wanted: Classes to keep, in the order of their ids; empty keeps all.
+        problems: Gets what is found.
+
+    Raises:
+        ConfigError: `wanted` names a class that is not there, or one twice.
+        DataError: There are no images, no labels, or labels of two tasks.
+        ArtifactError: An artifact is incomplete or altered.
+    """
+    survey = _survey(folders)
+    intake = Intake(task=survey.task, classes=_choose_classes(survey, listed, wanted, problems))
+    known = frozenset([*listed, *survey.class_items]) if wanted else frozenset()
+    ids = {name: class_id for class_id, name in enumerate(intake.classes)}
+    keys: set[str] = set()
+    done = 0
+    for artifact, folder in enumerate(folders):
+        for values in _image_lines(folder):
+            done += 1
+            events.progress(done, survey.item_count, unit="image", label="checking")
+            item = Item.from_json(values)
+            label = _label(item, ids, known, intake, problems)
+            record = label and _record(item, artifact, folder, label, keys, problems)
+            if record:
+                intake.records.append(record)
+    if not any(record.class_ids for record in intake.records):
+        raise DataError(
+            f"none of {survey.item_count} images has a usable label; see the problems found ({_counts_text(problems)})"
+        )
+    return intake
+
+
+def _image_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    path = folder / IMAGES
+    if not path.exists():
+        raise ArtifactError(f"{path}: the list of images is missing; run the stage that wrote the folder again")
+    return read_json_lines(path)
+
+
+def _survey(folders: Sequence[Path]) -> Survey:
+    with_boxes = with_class = ""
+    class_items: Counter[str] = Counter()
+    item_count = 0
+    for values in (values for folder in folders for values in _image_lines(folder)):
+        item_count += 1
+        if values["boxes"] is not None:
+            with_boxes = with_boxes or values["source"]
+            class_items.update({box["class_name"] for box in values["boxes"]})
+        if values["class_name"] is not None:
+            with_class = with_class or values["source"]
+            class_items[values["class_name"]] += 1
+    if not item_count:
+        raise DataError("there is no image: neither the sources nor the frames hold any; see their problems")
+    if with_boxes and with_class:
+        raise DataError(
+            f"{with_boxes} has boxes and {with_class} has a class of the whole image: a dataset is for detection or "
+            "for classification, not both; make a dataset of each"
+        )
+    if not class_items:
+        raise DataError(
+            f"none of {item_count} images has a label, neither boxes nor a class; label some, or choose data.kind"
+        )
+    return Survey("detection" if with_boxes else "classification", item_count, class_items)
+
+
+def _choose_classes(survey: Survey, listed: Sequence[str], wanted: Sequence[str], problems: Problems) -> list[str]:
+    seen = survey.class_items
+    if wanted:
+        unknown = [name for name in wanted if name not in seen]
+        if unknown:
+            raise ConfigError(
+                f"data.classes: {', '.join(map(repr, unknown))} not in the data; there are: {', '.join(sorted(seen))}"
+            )
+        twice = [name for name, count in Counter(wanted).items() if count > 1]
+        if twice:
+            raise ConfigError(f"data.classes: {', '.join(map(repr, twice))} stands there twice; name each class once")
+        return list(wanted)
+    if not listed:
+        return sorted(seen)
+    if survey.task == "classification":
+        return list(listed)  # a folder without usable images is refused when splitting, not passed over
+    for name in listed:
+        if name not in seen:
+            problems.add("class_without_items", "", f"no box has class {name!r}; the class is left out", name)
+    return [name for name in listed if name in seen]
+
+
+Label = tuple[tuple[int, ...], "array[float] | None"]
+
+
+def _label(item: Item, ids: dict[str, int], known: frozenset[str], intake: Intake, problems: Problems) -> Label | None:
+    """Return class ids and boxes of an item, None when it is left out; `known` classes are left out without a word."""
+    if item.boxes is not None:
+        return _boxes(item, ids, known, intake, problems)
+    if item.class_name is None:
+        intake.unlabelled_count += 1
+        problems.add("unlabelled_image", item.source, "it has no label; left out", _moment(item))
+        return None
+    if item.class_name in ids:
+        return (ids[item.class_name],), None
+    if item.class_name in known:
+        intake.other_class_items += 1
+    else:
+        message = f"class {item.class_name!r} is not among the source's classes; the item is left out"
+        problems.add("unknown_class", item.source, message, _moment(item))
+    return None
+
+
+def _boxes(item: Item, ids: dict[str, int], known: frozenset[str], intake: Intake, problems: Problems) -> Label:
+    class_ids: list[int] = []
+    xyxy = array("d")
+    for number, box in enumerate(item.boxes or (), 1):
+        where = ", ".join(part for part in (_moment(item), f"box {number}") if part)
+        if box.class_name not in ids:
+            if box.class_name in known:
+                intake.other_class_boxes += 1
+            else:
+                message = f"class {box.class_name!r} is not among the source's classes; the box is left out"
+                problems.add("unknown_class", item.source, message, where)
+            continue
+        clipped = _checked_box(box, item, where, problems)
+        if clipped:
+            class_ids.append(ids[box.class_name])
+            xyxy.extend(clipped)
+    return tuple(class_ids), xyxy
+
+
+def _checked_box(box: Box, item: Item, where: str, problems: Problems) -> tuple[float, float, float, float] | None:
+    """Return the box within the image, None when nothing of it is left."""
+    left, top, right, bottom = box.xyxy
+    text = f"{box.class_name} box [{left:g}, {top:g}, {right:g}, {bottom:g}]"
+    size = f"{item.width}x{item.height} px image"
+    if not all(math.isfinite(value) for value in box.xyxy):
+        problems.add("box_not_finite", item.source, f"{text} is not made of numbers; left out", where)
+        return None
+    if right <= left or bottom <= top:
+        problems.add("box_without_area", item.source, f"{text} has no area; left out", where)
+        return None
+    inside = (max(left, 0.0), max(top, 0.0), min(right, float(item.width)), min(bottom, float(item.height)))
+    if inside[2] <= inside[0] or inside[3] <= inside[1]:
+        problems.add("box_outside", item.source, f"{text} lies outside the {size}; left out", where)
+        return None
+    if max(abs(new - old) for new, old in zip(inside, box.xyxy, strict=True)) > _ROUNDING_PX:
+        problems.add("box_clipped", item.source, f"{text} reaches beyond the {size}; cut at its border", where)
+    return inside
+
+
+def _moment(item: Item) -> str:
+    return "" if item.timestamp_s is None else f"{item.timestamp_s:.3f} s"
+
+
+def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str], problems: Problems) -> Record | None:
+    data = read_blob(folder / SHARDS, item.blob)
+    if sha256_bytes(data) != item.sha256:
+        raise ArtifactError(
+            f"{folder / SHARDS / item.blob.shard}: the bytes of {item.key} are not those that were written (SHA-256 "
+            f"differs from {item.sha256[:12]}...); run the stage that wrote it again"
+        )
+    try:
+        extension = _EXTENSIONS[open_image(data).format or ""]
+        print_ = fingerprint(data)
+    except MediaError as error:
+        problems.add("unreadable_image", item.source, f"{error}; left out", _moment(item))
+        return None
+    if min(item.width, item.height) < _TINY_PX:
+        message = f"{item.width}x{item.height} px: a side is shorter than {_TINY_PX} px"
+        problems.add("tiny_image", item.source, message, _moment(item))
+    class_ids, xyxy = label
+    return Record(
+        key=_unique_key(item, keys),
+        source=intern(item.source),
+        group=intern(item.group),
+        timestamp_s=item.timestamp_s,
+        width=item.width,
+        height=item.height,
+        sha256=bytes.fromhex(item.sha256),
+        published_split=item.published_split,
+        artifact=artifact,
+        shard=intern(item.blob.shard),
+        offset=item.blob.offset,
+        size=item.blob.size,
+        extension=extension,
+        class_ids=class_ids,
+        xyxy=xyxy,
+        fingerprint=print_,
+    )
+
+
+def _unique_key(item: Item, keys: set[str]) -> str:
+    """Return the item's key, with a number where the other artifact has the same one."""
+    key, number = item.key, 2
+    while key in keys:
+        key, number = f"{item.key}-{number}", number + 1
+    keys.add(key)
+    return key
+
+
+def check_balance(intake: Intake, problems: Problems) -> None:
+    """Tell of classes that are far rarer than others, or that few groups show."""
+    items: Counter[int] = Counter()
+    groups: dict[int, set[str]] = defaultdict(set)
+    for record in intake.records:
+        for class_id in set(record.class_ids):
+            items[class_id] += 1
+            groups[class_id].add(record.group)
+    largest, most = items.most_common(1)[0]
+    for class_id, name in enumerate(intake.classes):
+        if 0 < items[class_id] * _IMBALANCE_RATIO <= most:
+            message = f"class {name!r} has {items[class_id]} items, {intake.classes[largest]!r} has {most}"
+            problems.add("class_imbalance", "", f"{message}; its metrics may be poor", name)
+        if 0 < len(groups[class_id]) < _FEW_GROUPS:
+            message = f"class {name!r} is shown by {len(groups[class_id])} groups (clips or scenes)"
+            problems.add("class_with_few_groups", "", f"{message}; its metrics rest on very few of them", name)
+
+
+def _counts_text(problems: Problems) -> str:
+    return ", ".join(f"{code}: {count}" for code, count in problems.counts().items()) or "none"

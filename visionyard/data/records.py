@@ -1,0 +1,77 @@
+"""Items of both input artifacts as compact records: the metadata of a whole dataset in memory, never its images.
+
+A record takes about 700 bytes, and a box 40 more: a million labelled images fit into 1 GB.
+"""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from visionyard.data.items import SPLITS, Split
+from visionyard.data.shards import Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled image that goes into the dataset version.
+
+    Attributes:
+        key: As in `visionyard.data.items.Item`, unique over both artifacts; so are the next five.
+        source: Path of the image or clip within the source.
+        group: The source's own group.
+        timestamp_s: Time in its clip, None for a loose image.
+        width: Pixels, as displayed.
+        height: Pixels, as displayed.
+        sha256: Of the image bytes, 32 bytes.
+        published_split: The split that the source itself gave.
+        artifact: Which of the input folders holds the image.
+        shard: Where in the artifact; `offset` and `size` likewise.
+        extension: What the image bytes really are: `jpg`, `png`, ...
+        class_ids: Of the boxes in order, or the one class of the image.
+        xyxy: Box after box, pixels; None for classification.
+        fingerprint: Perceptual hash, 64 bits; None for an image without structure.
+    """
+
+    key: str
+    source: str
+    group: str
+    timestamp_s: float | None
+    width: int
+    height: int
+    sha256: bytes
+    published_split: Split | None
+    artifact: int
+    shard: str
+    offset: int
+    size: int
+    extension: str
+    class_ids: tuple[int, ...]
+    xyxy: "array[float] | None"
+    fingerprint: int | None
+
+    @property
+    def blob(self) -> Blob:
+        """Where the image bytes lie in their artifact."""
+        return Blob(self.shard, self.offset, self.size)
+
+    @property
+    def place(self) -> str:
+        """Where a person finds the image: its path, and the time in a clip."""
+        return self.source if self.timestamp_s is None else f"{self.source} at {self.timestamp_s:.3f} s"
+
+    def has_label_of(self, other: "Record") -> bool:
+        """Return whether both carry the same label."""
+        return self.class_ids == other.class_ids and self.xyxy == other.xyxy
+
+
+def class_counts(
+    records: Iterable[Record], splits: Iterable[Split], classes: Sequence[str]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Count by split and class name: `items` that show the class, and `boxes` of it (0 for classification)."""
+    counts = {split: {name: {"items": 0, "boxes": 0} for name in classes} for split in SPLITS}
+    for record, split in zip(records, splits, strict=True):
+        for class_id in set(record.class_ids):
+            entry = counts[split][classes[class_id]]
+            entry["items"] += 1
+            entry["boxes"] += record.class_ids.count(class_id) if record.xyxy is not None else 0
+    return {str(split): by_class for split, by_class in counts.items()}

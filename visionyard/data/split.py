@@ -1,0 +1,263 @@
+"""Decide which split each item stands in, so that no group stands in two; the rules of both modes.
+
+`group` mode, by the number of groups that show a class:
+
+| task | groups of the class | rule |
+| --- | --- | --- |
+| both | fewer than 3 groups in all | refused |
+| classification | a single class in all | refused: there is nothing to tell apart |
+| classification | 0, 1 or 2 | refused: the class cannot be in all three splits |
+| classification | 3 or more | in train, val and test |
+| detection | 1 | refused: the class could be learnt or judged, not both |
+| detection | 2 | in train and test; a problem says that val lacks it |
+| detection | 3 or more | in train, val and test; a problem where groups of several classes make that impossible |
+
+Groups that hold identical images count as one. All classes that break a rule are named at once.
+
+`published` mode keeps the source's own split, leak or no leak. Items that the source gave no split go to train. A
+source without val, or without test, gets it from the groups of its train; a class with too few groups for that stays in
+train. A class that train lacks is refused; one that val or test lacks is a problem.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from visionyard.data.items import SPLITS, Problems, Split, Task
+from visionyard.data.records import Record
+from visionyard.data.stratification import divide_groups, missing_parts
+from visionyard.errors import SplitError
+
+_NAMED_GROUPS = 5
+_WAY_OUT = (
+    "Add clips or scenes of it, leave it out by data.classes, name finer groups by data.group_pattern, or keep the "
+    "source's own split by data.split_mode = published"
+)
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How to split.
+
+    Attributes:
+        mode: `group` or `published`.
+        val_fraction: Share of the items for val.
+        test_fraction: Share of the items for test.
+        seed: Another one draws other groups where several draws are equally good.
+    """
+
+    mode: str
+    val_fraction: float
+    test_fraction: float
+    seed: int
+
+    def fractions(self) -> dict[Split, float]:
+        """Return the share of each split."""
+        return {
+            "train": 1.0 - self.val_fraction - self.test_fraction,
+            "val": self.val_fraction,
+            "test": self.test_fraction,
+        }
+
+
+class _Units:
+    """What is divided: groups, joined where they hold identical images, in the order of their names."""
+
+    def __init__(self, records: Sequence[Record], joined: Mapping[str, str], class_count: int) -> None:
+        names = [joined.get(record.group, record.group) for record in records]
+        self.names = sorted(set(names))
+        row_of = {name: row for row, name in enumerate(self.names)}
+        self.rows = np.array([row_of[name] for name in names], dtype=np.int64)
+        # One column a class (items that show it) and a last one of all items, by which sizes are balanced.
+        self.counts = np.zeros((len(self.names), class_count + 1), dtype=np.int64)
+        self.members: dict[str, set[str]] = defaultdict(set)
+        for record, name, row in zip(records, names, self.rows, strict=True):
+            self.counts[row, [*set(record.class_ids), class_count]] += 1
+            if record.group in joined:
+                self.members[name].add(record.group)
+
+    def of_class(self, class_id: int) -> list[str]:
+        """Return the names of the units that show a class; of a joined unit, those of its groups."""
+        names = [self.names[row] for row in np.flatnonzero(self.counts[:, class_id])]
+        return [" = ".join(sorted(self.members[name])) if name in self.members else name for name in names]
+
+
+def join_groups(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Join groups that must stay together.
+
+    Args:
+        pairs: Two groups that share something.
+
+    Returns:
+        From each group named to the first, by name, of those joined with it, itself included.
+    """
+    parent: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while parent.setdefault(group, group) != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    for first, second in pairs:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    return {group: root(group) for group in list(parent)}
+
+
+def assign_splits(
+    records: Sequence[Record],
+    joined: Mapping[str, str],
+    *,
+    task: Task,
+    classes: Sequence[str],
+    splitting: Splitting,
+    problems: Problems,
+) -> list[Split]:
+    """Return the split of each record by the rules above.
+
+    Args:
+        records: All items, one at least.
+        joined: From `join_groups`.
+        task: What is learnt.
+        classes: Names in the order of their ids.
+        splitting: Mode, shares and seed.
+        problems: Gets `class_missing_in_split` and `item_without_published_split`.
+
+    Raises:
+        SplitError: The groups cannot be divided so; names the classes, their groups, what is needed and the way out.
+    """
+    if task == "classification" and len(classes) == 1:
+        raise SplitError(
+            f"class {classes[0]!r} is the only one of {len(records)} images; a classification needs two classes or "
+            "more: add images of another class, or boxes for a detection"
+        )
+    if splitting.mode == "published":
+        splits = _published(records, joined, classes, splitting, problems)
+    else:
+        units = _Units(records, joined, len(classes))
+        required = _requirements(units, task, classes)
+        splits = _drawn(units, splitting.fractions(), required, splitting.seed)
+    _check_presence(records, splits, task, classes, splitting.mode, problems)
+    return splits
+
+
+def _requirements(units: _Units, task: Task, classes: Sequence[str]) -> np.ndarray:
+    """Return (C + 1, 3) bool: the splits that each class, and any item at all, must be in."""
+    if len(units.names) < len(SPLITS):
+        raise SplitError(
+            f"train, val and test need 3 groups (clips or scenes) at least, found {len(units.names)}: "
+            f"{_listed(units.names)}. Add clips or scenes, or name finer groups by data.group_pattern"
+        )
+    group_counts = (units.counts > 0).sum(axis=0)
+    least = 3 if task == "classification" else 2
+    too_few = [class_id for class_id in range(len(classes)) if group_counts[class_id] < least]
+    if too_few:
+        found = "; ".join(_class_and_groups(units, classes, class_id) for class_id in too_few)
+        where = "train, val and test" if task == "classification" else "train and test"
+        raise SplitError(
+            f"each class must be in {where}, so it needs {least} groups (clips or scenes) at least: {found}. {_WAY_OUT}"
+        )
+    required = np.ones((len(classes) + 1, len(SPLITS)), dtype=bool)
+    required[:-1, SPLITS.index("val")] = group_counts[:-1] >= len(SPLITS)
+    return required
+
+
+def _class_and_groups(units: _Units, classes: Sequence[str], class_id: int) -> str:
+    names = units.of_class(class_id)
+    count = f"{len(names)} group{'' if len(names) == 1 else 's'}"
+    return f"class {classes[class_id]!r} has {count}" + (f" ({_listed(names)})" if names else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_GROUPS
+    return ", ".join(names[:_NAMED_GROUPS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _drawn(units: _Units, fractions: Mapping[Split, float], required: np.ndarray, seed: int) -> list[Split]:
+    names = list(fractions)
+    parts = divide_groups(units.counts, list(fractions.values()), required, seed=seed)
+    if missing_parts(units.counts, parts, required)[-1].any():
+        raise SplitError(f"{len(units.names)} groups cannot fill {', '.join(names)}; add clips or scenes")
+    return [names[parts[row]] for row in units.rows]
+
+
+def _published(
+    records: Sequence[Record],
+    joined: Mapping[str, str],
+    classes: Sequence[str],
+    splitting: Splitting,
+    problems: Problems,
+) -> list[Split]:
+    given = {record.published_split for record in records} - {None}
+    if "train" not in given:
+        there = ", ".join(sorted(str(split) for split in given)) or "none"
+        raise SplitError(
+            f"data.split_mode = published: the source must give a train split, it gave {there}; "
+            "use data.split_mode = group"
+        )
+    for record in records:
+        if record.published_split is None:
+            problems.add(
+                "item_without_published_split", record.source, "the source gave it no split; put into train", record.key
+            )
+    splits: list[Split] = [record.published_split or "train" for record in records]
+    absent: list[Split] = [split for split in SPLITS if split not in given]
+    if absent:
+        places = [position for position, split in enumerate(splits) if split == "train"]
+        drawn = _drawn_from_train([records[place] for place in places], joined, len(classes), absent, splitting)
+        for place, split in zip(places, drawn, strict=True):
+            splits[place] = split
+    return splits
+
+
+def _drawn_from_train(
+    records: Sequence[Record],
+    joined: Mapping[str, str],
+    class_count: int,
+    absent: Sequence[Split],
+    splitting: Splitting,
+) -> list[Split]:
+    """Return the splits of the published train's records, some of whose groups go to the splits that are absent."""
+    units = _Units(records, joined, class_count)
+    wanted = splitting.fractions()
+    fractions: dict[Split, float] = {"train": 1.0 - sum(wanted[split] for split in absent)}
+    fractions.update({split: wanted[split] for split in absent})
+    if len(units.names) < len(fractions):
+        raise SplitError(
+            f"the source gave no {' and no '.join(absent)}; its train has {len(units.names)} groups "
+            f"({_listed(units.names)}), and {len(fractions)} are needed to take {' and '.join(absent)} from it. "
+            "Add clips or scenes, or name finer groups by data.group_pattern"
+        )
+    group_counts = (units.counts > 0).sum(axis=0)
+    required = np.repeat((group_counts >= len(fractions))[:, None], len(fractions), axis=1)
+    required[:, 0] = group_counts > 0
+    return _drawn(units, fractions, required, splitting.seed)
+
+
+def _check_presence(
+    records: Sequence[Record],
+    splits: Sequence[Split],
+    task: Task,
+    classes: Sequence[str],
+    mode: str,
+    problems: Problems,
+) -> None:
+    """Refuse a class that a split must have and lacks, and tell of those that it should have."""
+    seen = {(class_id, split) for record, split in zip(records, splits, strict=True) for class_id in record.class_ids}
+    lacking = [
+        (name, split) for class_id, name in enumerate(classes) for split in SPLITS if (class_id, split) not in seen
+    ]
+    refused = [
+        f"class {name!r} in {split}"
+        for name, split in lacking
+        if split == "train" or (task, mode) == ("classification", "group")
+    ]
+    if refused:
+        raise SplitError(f"the split lacks {', '.join(refused)}: its groups show other classes too. {_WAY_OUT}")
+    for name, split in lacking:
+        problems.add(
+            "class_missing_in_split", "", f"{split} has no item of class {name!r}; its metrics there are missing", name
+        )
