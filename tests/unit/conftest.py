@@ -1,4 +1,4 @@
-"""Tiny dataset versions and models that really detect and classify, made by hand: squares of two colours on grey noise."""
+"""Tiny dataset versions and hand-made models that solve them: squares of two colours on grey noise."""
 
 import io
 import json
@@ -87,8 +87,8 @@ def tiny_dataset(tmp_path: Path) -> Callable[..., Path]:
 def tiny_model() -> Callable[..., Any]:
     """Return a function from a task to a `TrainedModel` that solves its tiny dataset without training.
 
-    The detector answers in the yolo layout from a grid of 4 px, at a 96 px input; a weight is how red or blue a window of
-    16 px is. `sureness` scales its scores: at -20 it finds nothing at all.
+    The detector answers in the yolo layout from a grid of 4 px, at a 96 px input, by how red or blue a window of 16 px
+    is. `sureness` shifts its scores: at -20 it finds nothing at all.
     """
     import torch
     from torch import nn

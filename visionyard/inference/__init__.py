@@ -3,6 +3,7 @@
 from visionyard.inference.backends import Backend, OnnxBackend, TorchBackend, TorchScriptBackend, load_backend
 from visionyard.inference.bundle import Bundle, BundleManifest
 from visionyard.inference.drawing import class_colour, draw_prediction
+from visionyard.inference.paths import PathPrediction, predict_paths, prediction_to_json
 from visionyard.inference.predictor import Predictor
 
 __all__ = [
@@ -10,10 +11,13 @@ __all__ = [
     "Bundle",
     "BundleManifest",
     "OnnxBackend",
+    "PathPrediction",
     "Predictor",
     "TorchBackend",
     "TorchScriptBackend",
     "class_colour",
     "draw_prediction",
     "load_backend",
+    "predict_paths",
+    "prediction_to_json",
 ]

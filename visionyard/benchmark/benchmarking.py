@@ -1,0 +1,183 @@
+"""The benchmark stage: how fast each format of a bundle is on real images, and which one to take.
+
+benchmark.json   the figures: `measurements`, `skipped`, `fastest`, `most_images_per_s`, `machine` (keys below)
+benchmark.md     the same as a table
+benchmark.png    and benchmark.svg: the plot
+"""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from visionyard import events
+from visionyard.atomic import atomic_folder
+from visionyard.benchmark.measure import Measurement, measure
+from visionyard.benchmark.pictures import PLOT, draw_plot
+from visionyard.benchmark.table import markdown
+from visionyard.data.artifacts import write_manifest
+from visionyard.data.dataset import Dataset
+from visionyard.errors import ConfigError, DataError
+from visionyard.inference import Bundle
+
+BENCHMARK = "benchmark.json"
+TABLE = "benchmark.md"
+_IMAGE_COUNT = 64
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """How fast a bundle is.
+
+    Attributes:
+        measurements: One a format, batch size and thread count.
+        skipped: What was left out and why, one sentence each.
+        fastest: The quickest for the smallest batch, among the formats that keep the metric.
+        most_images_per_s: The one with the highest throughput, among the same.
+        machine: `cpu` and `cores`.
+    """
+
+    measurements: list[Measurement]
+    skipped: list[str]
+    fastest: Measurement
+    most_images_per_s: Measurement
+    machine: dict[str, int | str]
+
+    @property
+    def fastest_format(self) -> str:
+        """The format to take."""
+        return self.fastest.format
+
+    def figures(self) -> dict[str, events.Figure]:
+        """Return what the run's table shows."""
+        return {
+            "fastest": f"{self.fastest.format} {self.fastest.p50_ms:.1f} ms",
+            "p50_ms": self.fastest.p50_ms,
+            "p95_ms": self.fastest.p95_ms,
+            "images_per_s": self.most_images_per_s.images_per_s,
+        }
+
+    def metadata(self) -> dict[str, float | int | str]:
+        """Return what the artifact of the stage says of itself."""
+        return {
+            "fastest_format": self.fastest_format,
+            "p50_ms": self.fastest.p50_ms,
+            "p95_ms": self.fastest.p95_ms,
+            "images_per_s": self.most_images_per_s.images_per_s,
+        }
+
+
+def benchmark_model(
+    bundle: Path,
+    dataset: Path,
+    target: Path,
+    *,
+    batch_sizes: Sequence[int],
+    threads: Sequence[int],
+    repeat_count: int,
+    warmup_count: int,
+) -> BenchmarkReport:
+    """Measure a model bundle on images of the test split, from encoded image to prediction.
+
+    Args:
+        bundle: Folder of the model bundle.
+        dataset: Folder of a dataset version.
+        target: The folder to write; it appears whole or not at all.
+        batch_sizes: Images a call, each 1 or more.
+        threads: Intra-operator threads, each 1 or more; more than the cores there are is skipped and said.
+        repeat_count: Timed calls of each combination, fewer when they take long.
+        warmup_count: Calls before the timed ones.
+
+    Raises:
+        ArtifactError: The bundle or the dataset is incomplete or altered.
+        ConfigError: Every thread count is above the cores there are.
+        DataError: The test split is empty.
+        ModelError: A format cannot be run.
+    """
+    opened, data = Bundle.open(bundle), Dataset(dataset)
+    cores = core_count()
+    usable, skipped = _usable_threads(threads, cores)
+    with atomic_folder(target) as folder, TemporaryDirectory(prefix="visionyard-benchmark-") as scratch:
+        images = Path(scratch)
+        _write_images(data, images)
+        measurements = list(
+            measure(
+                opened,
+                images,
+                batch_sizes=batch_sizes,
+                threads=usable,
+                repeat_count=repeat_count,
+                warmup_count=warmup_count,
+            )
+        )
+        report = _report(opened, measurements, skipped, {"cpu": _cpu_name(), "cores": cores})
+        values = {
+            "measurements": [asdict(one) for one in measurements],
+            "skipped": skipped,
+            "fastest": asdict(report.fastest),
+            "most_images_per_s": asdict(report.most_images_per_s),
+            "machine": report.machine,
+            "bundle_digest": opened.digest,
+        }
+        write_manifest(folder, "benchmark", values, name=BENCHMARK)
+        (folder / TABLE).write_text(markdown(report.measurements, report.fastest, skipped), encoding="utf-8")
+        draw_plot(report.measurements, report.fastest, folder / PLOT)
+    return report
+
+
+def core_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _usable_threads(threads: Sequence[int], cores: int) -> tuple[list[int], list[str]]:
+    skipped = [f"{count} threads: this machine has {cores} cores" for count in sorted(set(threads)) if count > cores]
+    usable = [count for count in threads if count <= cores]
+    for sentence in skipped:
+        events.warn(f"benchmark: skipped {sentence}")
+    if not usable:
+        raise ConfigError(f"benchmark.threads = {list(threads)}: this machine has {cores} cores; name {cores} or fewer")
+    return usable, skipped
+
+
+def _write_images(dataset: Dataset, folder: Path) -> None:
+    count = dataset.count("test")
+    if not count:
+        raise DataError(f"{dataset.folder}: the test split is empty; speed is measured on it; raise data.test_fraction")
+    for position in np.unique(np.linspace(0, count - 1, min(count, _IMAGE_COUNT)).round().astype(int)):
+        sample = dataset.sample("test", int(position))
+        (folder / f"{position:08d}").write_bytes(dataset.image_bytes(sample))
+
+
+def _report(
+    bundle: Bundle, measurements: list[Measurement], skipped: list[str], machine: dict[str, int | str]
+) -> BenchmarkReport:
+    # Only a format with a passed certificate is in a bundle; a later, lossy one may be there with a larger difference.
+    parity = bundle.manifest.parity
+    keeping = {
+        name
+        for name, proof in parity.formats.items()
+        if proof.is_passed and (proof.metric_gap is None or proof.metric_gap <= parity.metric_tolerance)
+    }
+    kept = [one for one in measurements if one.format in keeping]
+    smallest = min(one.batch_size for one in kept)
+    return BenchmarkReport(
+        measurements=measurements,
+        skipped=skipped,
+        fastest=min((one for one in kept if one.batch_size == smallest), key=lambda one: one.p50_ms),
+        most_images_per_s=max(kept, key=lambda one: one.images_per_s),
+        machine=machine,
+    )
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

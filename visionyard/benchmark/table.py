@@ -1,0 +1,62 @@
+"""The benchmark as a Markdown table."""
+
+from collections.abc import Sequence
+
+from visionyard.benchmark.measure import Measurement
+
+_HEAD = (
+    "format",
+    "batch",
+    "threads",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "images/s",
+    "decode ms",
+    "preprocess ms",
+    "model ms",
+    "postprocess ms",
+    "load ms",
+    "peak MB",
+    "file MB",
+    "calls",
+)
+
+
+def markdown(measurements: Sequence[Measurement], fastest: Measurement, skipped: Sequence[str]) -> str:
+    """Return the table with a sentence on the fastest format before it and on what was skipped after it.
+
+    Args:
+        measurements: A row each, in their order.
+        fastest: Named and marked.
+        skipped: One sentence each.
+    """
+    threads = f"{fastest.threads} thread" + ("s" if fastest.threads > 1 else "")
+    images = "one image" if fastest.batch_size == 1 else f"{fastest.batch_size} images"
+    lines = [
+        f"Fastest format that keeps the metric: **{fastest.format}**, {fastest.p50_ms:.1f} ms for {images}, {threads}.",
+        "",
+        "A call goes from encoded images to predictions; phases are means a call.",
+        "",
+        "| " + " | ".join(_HEAD) + " |",
+        "| --- |" + " ---: |" * (len(_HEAD) - 1),
+    ]
+    lines += ["| " + " | ".join(_cells(one, is_fastest=one == fastest)) + " |" for one in measurements]
+    if skipped:
+        lines += ["", "Skipped: " + "; ".join(skipped) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(one: Measurement, *, is_fastest: bool) -> list[str]:
+    times = (one.decode_ms, one.preprocess_ms, one.infer_ms, one.postprocess_ms)
+    return [
+        f"**{one.format}**" if is_fastest else one.format,
+        str(one.batch_size),
+        str(one.threads),
+        *(f"{value:.1f}" for value in (one.p50_ms, one.p95_ms, one.p99_ms, one.images_per_s)),
+        *(f"{value:.2f}" for value in times),
+        f"{one.load_ms:.0f}",
+        f"{one.peak_memory_bytes / 1e6:.0f}",
+        f"{one.file_bytes / 1e6:.1f}",
+        str(one.repeat_count),
+    ]

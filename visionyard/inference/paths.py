@@ -1,0 +1,156 @@
+"""Predictions for files that a person names: images, videos, folders of both."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionyard import events
+from visionyard.data.media import HEAD_BYTES, MEDIA_EXTENSIONS, sniff_media_type
+from visionyard.errors import ConfigError, MediaError
+from visionyard.inference.predictor import Predictor
+from visionyard.transforms import Classification, Prediction, load_image
+
+_TOP_COUNT = 5
+_PIXEL_DIGITS, _CONFIDENCE_DIGITS, _TIME_DIGITS = 2, 5, 3
+
+
+@dataclass(frozen=True)
+class PathPrediction:
+    """What was seen in one image or one frame of a video.
+
+    Attributes:
+        path: The file.
+        timestamp_s: Presentation time from the video's first frame; None for an image.
+        frame_index: Place among the video's decoded frames, from 0; None for an image.
+        image: (H, W, 3) uint8 RGB, upright.
+        prediction: Boxes in its pixels, or its class.
+    """
+
+    path: Path
+    timestamp_s: float | None
+    frame_index: int | None
+    image: np.ndarray
+    prediction: Prediction
+
+    def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return plain values, the image left out.
+
+        Args:
+            classes: Class names in the order of their ids.
+        """
+        place: dict[str, Any] = {"path": str(self.path)}
+        if self.timestamp_s is not None:
+            place |= {"timestamp_s": round(self.timestamp_s, _TIME_DIGITS), "frame_index": self.frame_index}
+        return {**place, **prediction_to_json(self.prediction, classes)}
+
+
+def prediction_to_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a prediction as plain values.
+
+    Args:
+        prediction: Boxes, or a class.
+        classes: Class names in the order of their ids.
+
+    Returns:
+        {"boxes": [{"class", "class_id", "confidence", "xyxy"}, ...]}, most confident first, xyxy in pixels; or
+        {"class", "class_id", "confidence", "top": [{"class", "class_id", "confidence"}, ...]}, at most five.
+    """
+    if isinstance(prediction, Classification):
+        order = np.argsort(-prediction.probabilities, kind="stable")[:_TOP_COUNT]
+        top = [_named(classes, int(index), float(prediction.probabilities[index])) for index in order]
+        return {**top[0], "top": top}
+    boxes = []
+    for class_id, confidence, xyxy in zip(
+        prediction.class_ids, prediction.confidence, prediction.xyxy.tolist(), strict=True
+    ):
+        corners = [round(value, _PIXEL_DIGITS) for value in xyxy]
+        boxes.append({**_named(classes, int(class_id), float(confidence)), "xyxy": corners})
+    return {"boxes": boxes}
+
+
+def predict_paths(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    *,
+    confidence_threshold: float | None = None,
+    rate_hz: float = 1.0,
+    batch_size: int = 8,
+) -> Iterator[PathPrediction]:
+    """Look at images and videos, in the order given; folders are gone through sorted, by their files' extensions.
+
+    Args:
+        predictor: The model.
+        paths: Files are taken for what their bytes show them to be.
+        confidence_threshold: For detections, in place of the spec's own, in [0, 1].
+        rate_hz: Frames looked at per second of video, above 0; each is the one on the screen at its time.
+        batch_size: Most images held at once.
+
+    Raises:
+        ConfigError: A path does not exist, a folder has no image or video, or there is a video and PyAV is missing.
+        MediaError: A file is neither an image nor a video, or cannot be decoded.
+    """
+    files = find_media(paths)
+    for done, path in enumerate(files):
+        events.progress(done, len(files), unit="file", label=path.name)
+        pictures = _frames(path, rate_hz) if _is_video(path) else iter([(None, None, load_image(path))])
+        while batch := list(islice(pictures, batch_size)):
+            found = predictor.predict(
+                [image for _, _, image in batch], confidence_threshold=confidence_threshold, batch_size=batch_size
+            )
+            for (timestamp_s, frame_index, image), prediction in zip(batch, found, strict=True):
+                yield PathPrediction(path, timestamp_s, frame_index, image, prediction)
+    events.progress(len(files), len(files), unit="file")
+
+
+def find_media(paths: Sequence[Path]) -> list[Path]:
+    """Return files as they are and, for folders, all images and videos below them by extension, sorted.
+
+    Raises:
+        ConfigError: A path does not exist, or a folder has no image or video.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in MEDIA_EXTENSIONS and file.is_file()
+            )
+            if not found:
+                raise ConfigError(f"{path}: no image or video below this folder; name files, or another folder")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise ConfigError(f"{path}: no such file or folder")
+    return files
+
+
+def _is_video(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            media_type = sniff_media_type(stream.read(HEAD_BYTES)) or ""
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not media_type.startswith(("image/", "video/")):
+        raise MediaError(
+            f"{path}: expected an image or a video, its bytes are {media_type or 'of no known type'}; leave it out"
+        )
+    return media_type.startswith("video/")
+
+
+def _frames(path: Path, rate_hz: float) -> Iterator[tuple[float | None, int | None, np.ndarray]]:
+    try:
+        from visionyard.video import VideoReader, every, shown_at
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{path}: videos need {error.name}; pip install 'visionyard[data]'") from None
+
+    with VideoReader(path) as reader:
+        for frame in shown_at(reader.frames(), every(rate_hz), tick_s=reader.tick_s):
+            yield float(frame.time_s), frame.frame_index, reader.to_rgb(frame)
+
+
+def _named(classes: Sequence[str], class_id: int, confidence: float) -> dict[str, Any]:
+    return {"class": classes[class_id], "class_id": class_id, "confidence": round(confidence, _CONFIDENCE_DIGITS)}
