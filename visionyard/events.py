@@ -252,16 +252,13 @@ def _report_failure(current: Stage, error: BaseException) -> None:
     report = exit_report(current.name, error)
     if report.exit_class == "bug":
         traceback.print_exception(error)
-    events_path = os.environ.get(EVENTS_VARIABLE, "")
-    # A full disk must not hide its own report: the event and the text below are tried all the same.
-    for attempt in (
-        lambda: current.emit("stage_failed", elapsed_s=current.elapsed_s, report=asdict(report)),
-        lambda: events_path
-        and write_atomic(Path(events_path).with_name(f"{current.name}.exit.json"), json.dumps(asdict(report), indent=1)),
-    ):
-        try:
-            attempt()
-        except OSError as failure:
-            sys.stderr.write(f"{current.name}: the exit report could not be kept: {failure}\n")
+    # A full disk must not hide its own report: the text below is printed in any case.
+    try:
+        current.emit("stage_failed", elapsed_s=current.elapsed_s, report=asdict(report))
+        if events_path := os.environ.get(EVENTS_VARIABLE, ""):
+            path = Path(events_path).with_name(f"{current.name}.exit.json")
+            write_atomic(path, json.dumps(asdict(report), indent=1))
+    except OSError as failure:
+        sys.stderr.write(f"{current.name}: the exit report could not be kept: {failure}\n")
     sys.stderr.write(report.text() + "\n")
     sys.stderr.flush()

@@ -18,7 +18,7 @@ def benchmark_model(
     repeat_count: int = 30,
     warmup_count: int = 3,
     software_digest: str = "",
-):
+) -> None:
     """Measure every format of the bundle on real images and complete the report.
 
     Args:

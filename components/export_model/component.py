@@ -17,7 +17,7 @@ def export_model(
     score_tolerance: float = 0.001,
     metric_tolerance: float = 0.001,
     software_digest: str = "",
-):
+) -> None:
     """Export the model and certify that every format gives the trained model's answers.
 
     Args:

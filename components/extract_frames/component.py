@@ -15,7 +15,7 @@ def extract_frames(
     drop_similar: bool = False,
     jpeg_quality: int = 95,
     software_digest: str = "",
-):
+) -> None:
     """Take still images from every clip, with the labels of their moment.
 
     Args:

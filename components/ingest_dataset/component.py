@@ -13,7 +13,7 @@ def ingest_dataset(
     group_pattern: str = "",
     data_digest: str = "",
     software_digest: str = "",
-):
+) -> None:
     """Bring clips or labelled images in, verified and hashed.
 
     Args:

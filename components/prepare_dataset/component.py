@@ -16,7 +16,7 @@ def prepare_dataset(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     software_digest: str = "",
-):
+) -> None:
     """Check the labels, split by group so that nothing leaks, and pack the dataset version.
 
     Args:

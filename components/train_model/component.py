@@ -26,7 +26,7 @@ def train_model(
     allow_leak: bool = False,
     checkpoints_uri: str = "",
     software_digest: str = "",
-):
+) -> None:
     """Train a model; go on from the newest valid checkpoint when there is one.
 
     Args:

@@ -16,7 +16,7 @@ def validate_model(
     confidence_threshold: float = 0.25,
     iou_threshold: float = 0.5,
     software_digest: str = "",
-):
+) -> None:
     """Judge the trained model on the test split.
 
     Args:

@@ -59,7 +59,7 @@ def train_model(
     resources_memory: str = "8Gi",
     resources_accelerator_type: str = "nvidia.com/gpu",
     resources_accelerator_count: str = "0",
-):
+) -> None:
     """Clips or labelled images in; a validated, exported, certified and benchmarked model out.
 
     Args:

@@ -114,7 +114,7 @@ class ExportConfig(Section):
     """Which formats leave the yard, and how alike they must be."""
 
     formats: list[ExportFormat] = Field(
-        default_factory=lambda: ["onnx", "torchscript"], min_length=1, description="Formats of the model bundle."
+        ["onnx", "torchscript"], min_length=1, description="Formats of the model bundle."
     )
     opset: int = Field(18, ge=12, le=20, description="ONNX operator set.")
     score_tolerance: float = Field(0.001, gt=0, le=0.1, description="Largest difference of a class score.")
@@ -124,9 +124,9 @@ class ExportConfig(Section):
 class BenchmarkConfig(Section):
     """How the bundle's speed is measured."""
 
-    batch_sizes: list[Whole] = Field(default_factory=lambda: [1, 8], min_length=1, description="Images per call.")
+    batch_sizes: list[Whole] = Field([1, 8], min_length=1, description="Images per call.")
     threads: list[Whole] = Field(
-        default_factory=lambda: [1, 2], min_length=1, description="Intra-operator threads; more than the cores are skipped."
+        [1, 2], min_length=1, description="Intra-operator threads; more than the cores are skipped."
     )
     repeat_count: int = Field(30, ge=5, description="Timed calls of each combination.")
     warmup_count: int = Field(3, ge=1, description="Calls before the timed ones.")

@@ -90,7 +90,7 @@ def _load_safely(path: Path) -> Any:
     except pickle.UnpicklingError:
         raise ModelError(f"{path}: not a PyTorch weights file, or one that holds more than tensors") from None
     except _LOADING_ERRORS as error:
-        raise ModelError(f"{path}: not a PyTorch weights file, or damaged: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"{path}: not a PyTorch weights file, or damaged: {_first_line(error)}") from None
 
 
 def _foreign_names(path: Path) -> list[str]:
@@ -102,7 +102,7 @@ def _foreign_names(path: Path) -> list[str]:
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except _LOADING_ERRORS as error:
-        raise ModelError(f"{path}: not a PyTorch weights file, or damaged: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"{path}: not a PyTorch weights file, or damaged: {_first_line(error)}") from None
 
 
 def _resolve(name: str) -> Any:
@@ -166,3 +166,7 @@ def _match_by_order(own: "Mapping[str, Tensor]", weights: "Mapping[str, Tensor]"
 def _example(items: "Iterable[tuple[str, Tensor]]") -> str:
     name, tensor = next(iter(items))
     return f"{name} {tuple(tensor.shape)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

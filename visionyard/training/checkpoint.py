@@ -205,7 +205,7 @@ def load_checkpoint(data: bytes, *, name: str) -> dict[str, Any]:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise ArtifactError(f"{name}: not a loadable checkpoint: {str(error).splitlines()[0]}") from None
+        raise ArtifactError(f"{name}: not a loadable checkpoint ({type(error).__name__}); it was cut short or altered") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise ArtifactError(f"{name}: schema_version {version!r} is not known, expected {SCHEMA_VERSION}")
@@ -246,10 +246,10 @@ def random_states() -> dict[str, Any]:
     import torch
 
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [name, keys.tolist(), position, has_gauss, cached],
+        "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -74,7 +74,7 @@ class Preprocess:
 
 def mixed_seed(seed: int, epoch: int, position: int) -> int:
     """Return a 63-bit seed that differs for every (seed, epoch, position)."""
-    return int(np.random.SeedSequence((seed, epoch, position + 1)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence((seed, epoch, position + 1)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def make_loader(dataset: Any, *, batch_size: int, workers: int, order: EpochOrder | None = None) -> "DataLoader[Any]":

@@ -78,7 +78,7 @@ class _Loop:
             self._train_epoch(epoch, done)
             done = 0
             metrics = {"train_loss": self.loss_sum / self.batch_count, **self._validate()}
-            metrics["learning_rate"] = self.scheduler.get_last_lr()[0]
+            metrics["learning_rate"] = float(self.scheduler.get_last_lr()[0])
             self.loss_sum = 0.0
             fitness = metrics["top_1"] - _LOSS_WEIGHT * min(metrics["val_loss"], 100.0)
             self.saved_at = time.monotonic()

@@ -150,6 +150,7 @@ class YoloPlugin(ModelPlugin):
 
     def inference_module(self, module: "nn.Module") -> "nn.Module":
         """Return the model with one output tensor: its head in export mode."""
+        layer: Any
         for layer in module.modules():
             if hasattr(layer, "export"):
                 layer.export = True

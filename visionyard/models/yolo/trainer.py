@@ -69,7 +69,7 @@ def session_trainer(task: str) -> type:
                 state=self._state,
                 epoch=self.epoch + 1,
             )
-            self.stop = self.stop or is_enough
+            self.stop |= is_enough
             return True
 
         def _state(self) -> TrainingState:
@@ -103,10 +103,9 @@ def session_trainer(task: str) -> type:
         def _seed_epoch(self) -> None:
             """Seed everything by the epoch, so that a resumed training draws as one that was never interrupted."""
             import torch
-            from ultralytics.utils.torch_utils import init_seeds
 
             seed = (self.session.plan.seed * 1_000_003 + self.epoch) % 2**31
-            init_seeds(seed, deterministic=self.args.deterministic)
+            load_ultralytics("ultralytics.utils.torch_utils").init_seeds(seed, deterministic=self.args.deterministic)
             loader = self.train_loader
             if loader.num_workers == 0:
                 # Its iterator lives through all epochs and has drawn from the generator already.
