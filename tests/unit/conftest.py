@@ -27,22 +27,24 @@ def _picture(rng: np.random.Generator, task: str) -> tuple[np.ndarray, list[int]
     return image, class_ids, boxes
 
 
-@pytest.fixture
-def tiny_dataset(tmp_path: Path) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that writes a dataset version of a task into a new folder and returns it."""
     import pyarrow as pa
     import pyarrow.parquet
 
     from visionyard.data.shards import ShardWriter
 
-    def write(task: str, *, counts: dict[str, int] | None = None, name: str = "dataset") -> Path:
-        folder = tmp_path / name
+    def write(task: str, *, counts: dict[str, int] | None = None, is_labelled: bool = True) -> Path:
+        folder = tmp_path_factory.mktemp("dataset")
         rng = np.random.default_rng(7)
         rows: list[dict[str, Any]] = []
         for split, count in sorted((counts or SPLIT_COUNTS).items()):
             with ShardWriter(folder / "shards", split) as shards:
                 for number in range(count):
                     image, class_ids, boxes = _picture(rng, task)
+                    if not is_labelled:
+                        class_ids, boxes = [], []
                     buffer = io.BytesIO()
                     Image.fromarray(image).save(buffer, "PNG")
                     key = f"{split}{number:03d}"
@@ -83,7 +85,7 @@ def tiny_dataset(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., Any]:
     """Return a function from a task to a `TrainedModel` that solves its tiny dataset without training.
 
@@ -141,3 +143,34 @@ def tiny_model() -> Callable[..., Any]:
         return TrainedModel(Classifier().eval(), before, ClassificationPostprocessing(), CLASSES)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(
+    tiny_dataset: Callable[..., Path], tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, Path]]:
+    """Return a function from a task to its bundle in both formats and its dataset, made once; copy before altering."""
+    made: dict[str, tuple[Path, Path]] = {}
+
+    def make(task: str) -> tuple[Path, Path]:
+        from visionyard.data.dataset import Dataset
+        from visionyard.export import Origin, Tolerances, export_trained
+
+        if task not in made:
+            dataset = Dataset(tiny_dataset(task))
+            target = tmp_path_factory.mktemp("export") / "bundle"
+            origin = Origin("tiny", "hand-made", "squares", "Apache-2.0", dataset.digest, "c" * 64, "e" * 64, {})
+            formats = ["onnx", "torchscript"]
+            export_trained(
+                tiny_model(task),
+                origin,
+                dataset,
+                target,
+                formats=formats,
+                opset=18,
+                tolerances=Tolerances(score=0.001, metric=0.001),
+            )
+            made[task] = (target, dataset.folder)
+        return made[task]
+
+    return make
