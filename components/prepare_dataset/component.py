@@ -51,4 +51,9 @@ def prepare_dataset(
             split_seed=split_seed,
         )
         dataset.metadata.update(report.metadata())
-        events.figures(**report.figures())
+        counts = report.item_counts
+        events.figures(
+            images=sum(counts.values()),
+            **{split: counts[split] for split in ("train", "val", "test")},
+            problems=report.problem_count,
+        )

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visionyard.cli.stages import StageInfo
-from visionyard.cli.words import format_duration, format_figure
+from visionyard.cli.words import format_duration, format_figure, plural
 
 _MARKS = {"waiting": ("·", "dim"), "running": ("●", "cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
 # Rates over the last seconds follow a change of pace; over the whole stage they would lag behind it.
@@ -159,7 +159,7 @@ def _detail(state: StageState) -> Any:
     if state.status != "running" or not state.unit:
         return Text("")
     rate = state.rate()
-    words = [f"{state.done}{'/' + str(state.total) if state.total else ''} {state.unit}{'s' if state.done != 1 else ''}"]
+    words = [f"{state.done}{f'/{state.total}' if state.total else ''} {plural(state.unit)}"]
     if rate:
         words.append(f"{rate:.3g}/s")
     if rate and state.total:

@@ -9,12 +9,13 @@ from visionyard.models import get_plugin, plugin_names
 def print_models(console: Console) -> None:
     """Print a line for each plugin."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("Name", "Task", "Presets (default first)", "Licence", "Extra"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("Name", "Task", "Licence", "Extra"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("Presets (default first)", overflow="fold")
     for name in plugin_names():
         info = get_plugin(name).info
         presets = [info.default_preset, *(preset for preset in info.presets if preset != info.default_preset)]
-        table.add_row(name, info.task, ", ".join(presets), info.licence, info.extra)
+        table.add_row(name, info.task, info.licence, info.extra, ", ".join(presets))
     console.print(table)
     console.print("\nvisionyard models show NAME lists its options", style="dim")
 

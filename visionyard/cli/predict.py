@@ -3,14 +3,18 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from visionyard.errors import ConfigError, DataError
+from visionyard.errors import ConfigError, DataError, MediaError
+
+if TYPE_CHECKING:
+    from visionyard.inference import Predictor
+    from visionyard.inference.paths import PathPrediction
 
 
 def predict_paths_command(
@@ -24,46 +28,70 @@ def predict_paths_command(
     rate_hz: float,
     console: Console,
 ) -> None:
-    """Predict every image and video below `paths`.
+    """Predict every image and video below `paths`; a file that cannot be read is told and passed over.
 
     Raises:
         ConfigError: A path is missing, an option is out of its range, or the bundle lacks the format.
-        DataError: There is nothing to look at, or nothing could be read.
+        DataError: Nothing could be read.
     """
     if confidence is not None and not 0 <= confidence <= 1:
         raise ConfigError(f"--confidence {confidence}: expected 0 to 1")
     if rate_hz <= 0:
         raise ConfigError(f"--rate-hz {rate_hz}: expected above 0")
-    if missing := [str(path) for path in paths if not path.exists()]:
-        raise ConfigError([f"{path}: no such file or folder" for path in missing])
     from visionyard.inference import Predictor
-    from visionyard.inference.paths import predict_paths
+    from visionyard.inference.paths import find_media
 
+    files = find_media(paths)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Image", "Time", "Found"):
+        table.add_column(heading, overflow="fold")
+    seen_count = 0
     with Predictor.from_bundle(bundle, model_format or None) as predictor:
-        records = predict_paths(
-            predictor, paths, drawn=drawn, confidence_threshold=confidence, rate_hz=rate_hz
-        )
-        table = Table(box=None, pad_edge=False)
-        for heading in ("Image", "Time", "Found"):
-            table.add_column(heading, overflow="fold")
-        seen_count = failed_count = 0
-        for record in records:
-            seen_count += "error" not in record
-            failed_count += "error" in record
+        for record, seen in _records(predictor, files, confidence=confidence, rate_hz=rate_hz):
+            if seen is not None:
+                seen_count += 1
+                if drawn is not None:
+                    _draw(seen, predictor, drawn, paths)
             if is_json:
                 sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
             else:
-                time_text = f"{record['timestamp_s']:.2f} s" if record.get("timestamp_s") is not None else ""
+                time_text = f"{record['timestamp_s']:.2f} s" if "timestamp_s" in record else ""
                 table.add_row(record["path"], time_text, _found(record))
-        if not is_json:
-            console.print(table)
-        if drawn is not None and seen_count and not is_json:
+    if not is_json:
+        console.print(table)
+        if drawn is not None and seen_count:
             console.print(f"drawn pictures are in {drawn}", soft_wrap=True)
     if not seen_count:
-        raise DataError(
-            f"{', '.join(map(str, paths))}: {f'none of {failed_count} files' if failed_count else 'no image or video'} "
-            "could be read; give JPEG, PNG, WebP, BMP, TIFF or GIF images, or videos"
-        )
+        raise DataError(f"none of {len(files)} files could be read: {', '.join(map(str, files[:5]))}")
+
+
+def _records(
+    predictor: "Predictor", files: Sequence[Path], *, confidence: float | None, rate_hz: float
+) -> "Iterator[tuple[dict[str, Any], PathPrediction | None]]":
+    from visionyard.inference.paths import predict_paths
+
+    for path in files:
+        try:
+            for seen in predict_paths(predictor, [path], confidence_threshold=confidence, rate_hz=rate_hz):
+                yield seen.to_json(predictor.classes), seen
+        except MediaError as error:
+            yield {"path": str(path), "error": str(error)}, None
+
+
+def _draw(seen: "PathPrediction", predictor: "Predictor", folder: Path, roots: Sequence[Path]) -> None:
+    """Write the picture with its prediction below `folder`, at its place below the path that the user named."""
+    from PIL import Image
+
+    from visionyard.inference.drawing import draw_prediction
+
+    root = next((root for root in roots if root.is_dir() and seen.path.is_relative_to(root)), seen.path.parent)
+    place = folder / seen.path.relative_to(root)
+    name = place.stem if seen.frame_index is None else f"{place.stem}-{seen.frame_index:06d}"
+    # Two files may differ in their extension only.
+    target = place.with_name(f"{name}{place.suffix.replace('.', '-')}.jpg")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    picture = draw_prediction(seen.image, seen.prediction, predictor.classes)
+    Image.fromarray(picture).save(target, "JPEG", quality=92)
 
 
 def _found(record: dict[str, Any]) -> str:
@@ -73,5 +101,5 @@ def _found(record: dict[str, Any]) -> str:
         return f"{record['class']} {record['confidence']:.2f}"
     counts = Counter(box["class"] for box in record["boxes"])
     best = max((box["confidence"] for box in record["boxes"]), default=0.0)
-    found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    found = ", ".join(f"{count} x {name}" for name, count in sorted(counts.items()))
     return f"{found} (best {best:.2f})" if found else "nothing"

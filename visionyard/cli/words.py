@@ -22,3 +22,8 @@ def format_figure(value: Any) -> str:
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:.4g}"
+
+
+def plural(unit: str) -> str:
+    """Return a unit's plural: `clip` to `clips`, `batch` to `batches`."""
+    return unit + ("es" if unit.endswith(("ch", "sh", "s", "x")) else "s")

@@ -25,6 +25,13 @@ RUN_TAG = "visionyard.run"
 ROLE_TAG = "visionyard.role"
 PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
+# No telemetry; and a server that is down costs seconds, not the minutes of MLflow's seven tries.
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
 # MLflow's own limits for one request.
 _BATCH_COUNT = 100
 _VALUE_LENGTH = 500
@@ -157,8 +164,8 @@ def _open(role: str) -> Tracked:
     """Return the run of this pipeline (`pipeline`) or of its training (`training`), made when it is not there yet."""
     if not _uri():
         return Tracked()
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -1,0 +1,5 @@
+"""`python -m visionyard` is the command `visionyard`."""
+
+from visionyard.cli import main
+
+main()
