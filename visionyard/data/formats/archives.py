@@ -1,0 +1,161 @@
+"""Unpack an archive from outside: zip, tar, and tar packed by gzip, bzip2 or xz. All of it is hostile until shown.
+
+Refused as a whole, with the member's name: absolute paths and paths with `..`, links, devices, encrypted members, two
+members of one name, and bombs (too many files, too many bytes, or far more bytes than the archive has).
+"""
+
+import lzma
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from visionyard import events
+from visionyard.data.media import ARCHIVE_TYPES, HEAD_BYTES, sniff_media_type
+from visionyard.errors import DataError
+
+_CHUNK_BYTES = 1 << 20
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class UnpackLimits:
+    """What an archive may hold.
+
+    Attributes:
+        max_file_count: Members, folders included.
+        max_total_bytes: Of all files, unpacked.
+        max_ratio: Unpacked bytes to the archive's. Pictures and videos hardly shrink (below 2), labels by 50 at most.
+        free_bytes: `max_ratio` is looked at beyond this many unpacked bytes: a small archive may hold blank images.
+    """
+
+    max_file_count: int = 2_000_000
+    max_total_bytes: int = 2 << 40
+    max_ratio: float = 100.0
+    free_bytes: int = 256 << 20
+
+
+DEFAULT_LIMITS = UnpackLimits()
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file's first bytes are those of an archive that `unpack` takes."""
+    with path.open("rb") as stream:
+        return sniff_media_type(stream.read(HEAD_BYTES)) in ARCHIVE_TYPES
+
+
+def unpack(archive: Path, target: Path, *, limits: UnpackLimits = DEFAULT_LIMITS) -> None:
+    """Unpack an archive into an existing empty folder. After an error the folder holds what was unpacked before it.
+
+    Args:
+        archive: The file.
+        target: The folder.
+        limits: What it may hold.
+
+    Raises:
+        DataError: It is no archive, damaged, or holds something that is refused; names the member.
+    """
+    unpacker = _Unpacker(archive, target, limits)
+    with _explained(archive):
+        if zipfile.is_zipfile(archive):
+            unpacker.unpack_zip()
+        else:
+            unpacker.unpack_tar()
+
+
+class _Unpacker:
+    def __init__(self, archive: Path, target: Path, limits: UnpackLimits) -> None:
+        self._archive, self._target, self._limits = archive, target, limits
+        self._file_count = 0
+        self._total_bytes = 0
+        self._archive_bytes = archive.stat().st_size
+
+    def unpack_zip(self) -> None:
+        with zipfile.ZipFile(self._archive) as packed:
+            members = packed.infolist()
+            for done, member in enumerate(members):
+                events.progress(done, len(members), unit="file", label=f"unpacking {member.filename}")
+                path = self._begin(member.filename)
+                mode = member.external_attr >> 16
+                if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
+                    raise self._refused(member.filename, "is a link or a device")
+                if member.is_dir():
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
+                if member.flag_bits & 0x1:
+                    raise self._refused(member.filename, "is encrypted")
+                with packed.open(member) as content:
+                    self._write(member.filename, path, content)
+
+    def unpack_tar(self) -> None:
+        with tarfile.open(self._archive, "r:*") as packed:
+            for done, member in enumerate(packed):
+                packed.members = []  # type: ignore[attr-defined]  # else the headers of all members gather in memory
+                events.progress(done, None, unit="file", label=f"unpacking {member.name}")
+                path = self._begin(member.name)
+                if member.isdir():
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
+                content = packed.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise self._refused(member.name, "is a link or a device")
+                with content:
+                    self._write(member.name, path, content)
+
+    def _begin(self, name: str) -> Path:
+        self._file_count += 1
+        if self._file_count > self._limits.max_file_count:
+            raise self._refused(name, f"is more than the {self._limits.max_file_count} members allowed")
+        posix = name.replace("\\", "/")
+        parts = [part for part in posix.split("/") if part not in {"", "."}]
+        if posix.startswith("/") or _DRIVE.match(posix) or ".." in parts or "\0" in name:
+            raise self._refused(name, "leads outside the archive's folder")
+        return self._target.joinpath(*parts)
+
+    def _write(self, name: str, path: Path, content: IO[bytes]) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as stream:
+                while chunk := content.read(_CHUNK_BYTES):
+                    self._total_bytes += len(chunk)
+                    self._check_size(name)
+                    stream.write(chunk)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            raise self._refused(name, "has the name of another member") from None
+
+    def _check_size(self, name: str) -> None:
+        if self._total_bytes > self._limits.max_total_bytes:
+            raise self._refused(name, f"brings the total above the {self._limits.max_total_bytes} bytes allowed")
+        ratio = self._total_bytes / max(1, self._archive_bytes)
+        if self._total_bytes > self._limits.free_bytes and ratio > self._limits.max_ratio:
+            raise self._refused(
+                name,
+                f"brings the unpacked size to {ratio:.0f} times the archive's, above {self._limits.max_ratio:g}: "
+                "taken for a bomb",
+            )
+
+    def _refused(self, name: str, reason: str) -> DataError:
+        return DataError(
+            f"{self._archive.name}: the member {name!r} {reason}; the archive is refused; unpack it by hand, look at "
+            "it, and give the folder"
+        )
+
+
+@contextmanager
+def _explained(archive: Path) -> Iterator[None]:
+    way_out = "expected a whole zip, tar, tar.gz, tar.bz2 or tar.xz; pack or fetch it again"
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+        raise DataError(f"{archive.name}: the archive cannot be read: {error}; {way_out}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # gzip and bz2 report damaged data as an OSError without a number.
+        raise DataError(f"{archive.name}: the archive cannot be read: {error}; {way_out}") from None

@@ -1,0 +1,154 @@
+"""Pascal VOC: an XML file of the image's name, in `Annotations/` or beside the image.
+
+Corners are taken as they stand, as distances from the image's left and top edge: today's tools write them so, while the
+original set counted pixels from 1. The published split comes from `ImageSets/Main/{train,val,test}.txt`, else from a
+`train`, `valid` or `test` folder.
+
+Source: M. Everingham et al., The PASCAL Visual Object Classes Challenge 2012 Development Kit, section 10.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from xml.etree.ElementTree import Element, ParseError
+
+from visionyard.data.formats.reading import ImageLabels, RawBox, Reading, SourceFormat, SourceImage, split_of_path
+from visionyard.data.formats.source_tree import SourceFile, SourceTree
+from visionyard.data.formats.xml_reading import number_of, root_tag, text_of, xml_events
+from visionyard.data.items import SPLITS, Problems, Split
+
+_LOOKED_AT = 20
+# The full VOC sets hold masks as images, of the same names as the photographs.
+_MASK_FOLDERS = {"SegmentationClass", "SegmentationObject"}
+
+
+def evidence(tree: SourceTree) -> str:
+    """Return what shows a VOC source: XML files whose outermost element is `annotation`, and images."""
+    if not tree.images():
+        return ""
+    files = tree.with_extension(".xml")
+    found = next(
+        (file.name for file in files[:_LOOKED_AT] if root_tag(tree.path(file.name), file.name) == "annotation"), ""
+    )
+    return f"{len(files)} XML files such as {found} with <annotation>, {len(tree.images())} images" if found else ""
+
+
+def read(tree: SourceTree, problems: Problems) -> Reading:
+    """Read a VOC source."""
+    splits = _published_splits(tree, problems)
+    return Reading(len(_images(tree)), images=_items(tree, splits, problems))
+
+
+def _images(tree: SourceTree) -> list[SourceFile]:
+    return [file for file in tree.images() if file.path.parent.name not in _MASK_FOLDERS]
+
+
+class _LabelFiles:
+    """XML files by the image each can be for: beside it, in the usual neighbour folder, or the only one so named."""
+
+    def __init__(self, tree: SourceTree) -> None:
+        self.names = [file.name for file in tree.with_extension(".xml")]
+        self._by_image: dict[str, str] = {}
+        self._by_stem: dict[str, str | None] = {}
+        for name in self.names:
+            path = PurePosixPath(name)
+            self._by_stem[path.stem] = None if path.stem in self._by_stem else name
+            self._by_image[str(path.with_suffix(""))] = name
+            if path.parent.name == "Annotations":
+                for folder in ("JPEGImages", "images"):
+                    self._by_image[str(path.parent.parent / folder / path.stem)] = name
+        self._image_stems = Counter(file.path.stem for file in _images(tree))
+
+    def of_image(self, path: PurePosixPath) -> str | None:
+        """Return the label file of an image; None when there is none or several could be meant."""
+        exact = self._by_image.get(str(path.with_suffix("")))
+        return exact or (self._by_stem.get(path.stem) if self._image_stems[path.stem] == 1 else None)
+
+
+def _items(tree: SourceTree, splits: dict[str, Split], problems: Problems) -> Iterator[SourceImage]:
+    label_files = _LabelFiles(tree)
+    used = set()
+    for file in _images(tree):
+        name = label_files.of_image(file.path)
+        labels = None
+        if name is None:
+            problems.add("image_without_labels", file.name, "no XML file of its name; kept as unlabelled")
+        else:
+            used.add(name)
+            labels = _read_labels(tree, name, problems)
+        split = splits.get(file.path.stem) or splits.get(file.path.name) or split_of_path(file.path)
+        yield SourceImage(file, labels=labels, published_split=split)
+    for name in label_files.names:
+        if name not in used:
+            problems.add("labels_without_image", name, "there is no image of its name; left out")
+
+
+def _read_labels(tree: SourceTree, name: str, problems: Problems) -> ImageLabels | None:
+    size_wh: tuple[int, int] | None = None
+    boxes: list[RawBox] = []
+    count = 0
+    root: Element | None = None
+    try:
+        for event, element in xml_events(tree.path(name), name):
+            root = element if root is None else root
+            if event == "start":
+                continue
+            if element.tag == "size":
+                size_wh = _size(element)
+            if element.tag == "object":
+                count += 1
+                box = _box(element, name, f"object {count}", problems)
+                boxes += [box] if box else []
+                element.clear()
+    except (ParseError, UnicodeDecodeError, ValueError, LookupError) as error:
+        problems.add("unreadable_labels", name, f"not well-formed XML ({error}); its image counts as unlabelled")
+        return None
+    if root is None or root.tag != "annotation":
+        found = "nothing" if root is None else f"<{root.tag}>"
+        problems.add("unreadable_labels", name, f"expected <annotation>, found {found}; its image counts as unlabelled")
+        return None
+    return ImageLabels(name, tuple(boxes), has_faults=len(boxes) < count, size_wh=size_wh)
+
+
+def _size(element: Element) -> tuple[int, int] | None:
+    width, height = number_of(element.findtext("width")), number_of(element.findtext("height"))
+    # Tools that do not know the size write 0.
+    return (int(width), int(height)) if width and height and min(width, height) >= 1 else None
+
+
+def _box(element: Element, file: str, item: str, problems: Problems) -> RawBox | None:
+    class_name = text_of(element, "name")
+    if not class_name:
+        problems.add("unknown_class", file, "the object has no <name>; dropped", item)
+        return None
+    corners = [number_of(element.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")]
+    left, top, right, bottom = corners
+    if left is None or top is None or right is None or bottom is None:
+        problems.add("malformed_box", file, "<bndbox> lacks one of xmin, ymin, xmax, ymax; dropped", item)
+        return None
+    return RawBox(class_name, (left, top, right, bottom), item)
+
+
+def _published_splits(tree: SourceTree, problems: Problems) -> dict[str, Split]:
+    """Return the split of each image name that `ImageSets/Main/*.txt` lists."""
+    splits: dict[str, Split] = {}
+    for file in tree.with_extension(".txt"):
+        split = next((split for split in SPLITS if file.path.stem == split), None)
+        if split is None or file.path.parent.parts[-2:] != ("ImageSets", "Main"):
+            continue
+        lines = tree.path(file.name).read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            image = line.strip()
+            if image and splits.setdefault(image, split) != split:
+                message = f"{image} is in {splits[image]} too; kept there"
+                problems.add("two_published_splits", file.name, message, f"line {number}")
+    return splits
+
+
+FORMAT = SourceFormat(
+    kind="images_voc",
+    task="detection",
+    expected="images (JPEGImages/) with a Pascal VOC XML file of the same name each (Annotations/, or beside them)",
+    evidence=evidence,
+    read=read,
+)

@@ -1,0 +1,182 @@
+"""What every annotation format says of a source, before pixels are looked at, and the checks of its boxes."""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from visionyard.data.formats.source_tree import SourceFile, SourceTree
+from visionyard.data.items import Box, Problems, Split, Task, Track
+
+# Labels written with four digits are off by up to 0.1 px on an image of 1,000 px: clipped without a word.
+ROUNDING_PX = 0.1
+_SPLIT_FOLDERS: tuple[tuple[re.Pattern[str], Split], ...] = (
+    (re.compile(r"(?i)^train(ing)?\d*$"), "train"),
+    (re.compile(r"(?i)^val(id|idation)?\d*$"), "val"),
+    (re.compile(r"(?i)^test(ing)?\d*$"), "test"),
+)
+
+
+@dataclass(frozen=True)
+class RawBox:
+    """A box as the label file has it.
+
+    Attributes:
+        class_name: Its class.
+        xyxy: Pixels, or shares of width and height when `ImageLabels.is_normalized`.
+        item: Where it stands in the file, such as `line 3`.
+    """
+
+    class_name: str
+    xyxy: tuple[float, float, float, float]
+    item: str
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """The label file of one image.
+
+    Attributes:
+        file: Path within the source.
+        boxes: Those that could be read.
+        has_faults: Whether entries of the file could not be read.
+        is_normalized: Whether the boxes are shares of width and height.
+        size_wh: The image size that the labels were made for; None when they do not say.
+    """
+
+    file: str
+    boxes: tuple[RawBox, ...]
+    has_faults: bool = False
+    is_normalized: bool = False
+    size_wh: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image of a source with its label."""
+
+    file: SourceFile
+    class_name: str | None = None
+    labels: ImageLabels | None = None
+    published_split: Split | None = None
+
+
+@dataclass(frozen=True)
+class SourceClip:
+    """A clip of a source with its label."""
+
+    file: SourceFile
+    class_name: str | None = None
+    tracks: tuple[Track, ...] | None = None
+    published_split: Split | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A source being read.
+
+    Attributes:
+        item_count: How many images and clips will come.
+        images: In the order of their paths; problems are noted as they come.
+        clips: Likewise.
+        classes: Class names in the order of their ids; None: the sorted names that occur.
+    """
+
+    item_count: int
+    images: Iterable[SourceImage] = ()
+    clips: Iterable[SourceClip] = ()
+    classes: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class SourceFormat:
+    """An annotation format.
+
+    Attributes:
+        kind: As in `data.kind`.
+        task: What its labels train.
+        expected: How a source of this kind is laid out, for messages.
+        evidence: From a tree to what shows that it is of this kind; empty when nothing does.
+        read: Reads a tree.
+    """
+
+    kind: str
+    task: Task
+    expected: str
+    evidence: Callable[[SourceTree], str]
+    read: Callable[[SourceTree, Problems], Reading]
+
+    @property
+    def takes_clips(self) -> bool:
+        """Whether its items are clips rather than images."""
+        return self.kind.startswith("clips")
+
+
+def split_of_folder(name: str) -> Split | None:
+    """Return the split that a folder's name stands for, such as `valid` or `train2017`; None for any other name."""
+    return next((split for pattern, split in _SPLIT_FOLDERS if pattern.match(name)), None)
+
+
+def split_of_path(path: PurePosixPath) -> Split | None:
+    """Return the split of the first folder in a path that stands for one."""
+    splits = (split_of_folder(part) for part in path.parts[:-1])
+    return next((split for split in splits if split is not None), None)
+
+
+def checked_xyxy(
+    xyxy: tuple[float, float, float, float], size_wh: tuple[int, int] | None
+) -> tuple[tuple[float, float, float, float] | None, str, str]:
+    """Check one box against its image.
+
+    Args:
+        xyxy: Pixels.
+        size_wh: Width and height of the image as displayed; None checks without them.
+
+    Returns:
+        The box within the image, or None when nothing is left; a problem code and what is wrong, both empty when the
+        box is good.
+    """
+    if not all(math.isfinite(value) for value in xyxy):
+        return None, "box_not_a_number", f"{_text(xyxy)} holds a value that is not a number; dropped"
+    left, top, right, bottom = xyxy
+    if right <= left or bottom <= top:
+        return None, "box_without_area", f"{_text(xyxy)} has no area; dropped"
+    if size_wh is None:
+        return xyxy, "", ""
+    width, height = size_wh
+    clipped = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        return None, "box_outside_image", f"{_text(xyxy)} lies outside the image of {width}x{height} px; dropped"
+    if max(abs(before - after) for before, after in zip(xyxy, clipped)) > ROUNDING_PX:
+        return clipped, "box_outside_image", f"{_text(xyxy)} leaves the image of {width}x{height} px; clipped to it"
+    return clipped, "", ""
+
+
+def checked_boxes(labels: ImageLabels, size_wh: tuple[int, int], problems: Problems) -> tuple[Box, ...] | None:
+    """Return an image's boxes in pixels, each within the image; what is wrong is noted.
+
+    Args:
+        labels: As read.
+        size_wh: Width and height of the image as displayed.
+        problems: Where to note.
+
+    Returns:
+        The boxes; empty when the file says that nothing is there; None when the file has entries but none of them is
+        usable, since then no one said that nothing is there.
+    """
+    scale = (size_wh[0], size_wh[1]) * 2 if labels.is_normalized else (1, 1, 1, 1)
+    boxes = []
+    for raw in labels.boxes:
+        left, top, right, bottom = (value * factor for value, factor in zip(raw.xyxy, scale))
+        xyxy, code, message = checked_xyxy((left, top, right, bottom), size_wh)
+        if code:
+            problems.add(code, labels.file, message, raw.item)
+        if xyxy is not None:
+            boxes.append(Box(raw.class_name, xyxy))
+    had_entries = bool(labels.boxes) or labels.has_faults
+    return None if had_entries and not boxes else tuple(boxes)
+
+
+def _text(xyxy: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in xyxy) + ")"

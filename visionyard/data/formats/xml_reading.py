@@ -1,0 +1,58 @@
+"""XML from outside: read piece by piece, without document types, entities or anything fetched."""
+
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from visionyard.errors import DataError
+
+
+def xml_events(path: Path, name: str) -> Generator[tuple[str, Element], None, None]:
+    """Yield ("start", element) and ("end", element) of an XML file as it is read.
+
+    Args:
+        path: The file.
+        name: Its path within the source, for messages.
+
+    Raises:
+        DataError: It declares a document type or entities, which label files never need and attacks do.
+        ParseError: It is not well-formed XML.
+    """
+    try:
+        with path.open("rb") as stream:
+            yield from iterparse(stream, events=("start", "end"), forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise DataError(
+            f"{name}: refused, since it declares a document type or entities ({type(error).__name__}), which could "
+            "read files or fill the memory; export the labels again, or remove the <!DOCTYPE ...> part"
+        ) from None
+
+
+def root_tag(path: Path, name: str) -> str:
+    """Return the name of an XML file's outermost element; empty when it is not XML.
+
+    Raises:
+        DataError: As in `xml_events`.
+    """
+    try:
+        with closing(xml_events(path, name)) as events:
+            return next((element.tag for _, element in events), "")
+    except (ParseError, UnicodeDecodeError, ValueError, LookupError):
+        return ""
+
+
+def text_of(element: Element, path: str) -> str:
+    """Return the stripped text of a descendant; empty when there is none."""
+    return (element.findtext(path) or "").strip()
+
+
+def number_of(text: str | None) -> float | None:
+    """Return the number that a text holds, NaN and infinity included; None when it holds none."""
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
