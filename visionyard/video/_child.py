@@ -17,7 +17,8 @@ from typing import Any
 import av.error
 
 from visionyard.errors import MediaError
-from visionyard.video.extraction import ExtractionSettings, extract_clip
+from visionyard.video.extraction import extract_clip
+from visionyard.video.records import ExtractionSettings
 
 PROGRESS_INTERVAL_S = 0.2
 
@@ -46,6 +47,7 @@ def _limit_memory(limit_bytes: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash here is expected; no one reads its dump
     # In a container that runs out of memory the kernel shall end this process and not the stage.
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 

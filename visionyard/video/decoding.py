@@ -69,6 +69,8 @@ class VideoReader:
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXEL_COUNT)}
         self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._matrix: tuple[int, ...] | None = None
         self.info: VideoInfo = video_info(self._container, self._stream)
         self.tick_s = Fraction(self._stream.time_base or 1 / self.info.rate_hz)
         self.decoded_count = 0
@@ -148,7 +150,14 @@ class VideoReader:
             dst_color_range=ColorRange.JPEG,
             threads=1,  # more would compete with the decoder's own
         )
-        return upright(picture.to_ndarray(), display_matrix(frame.picture))
+        return upright(picture.to_ndarray(), self._display_matrix(frame.picture))
+
+    def _display_matrix(self, picture: Any) -> tuple[int, ...] | None:
+        # Read anew only when the angle changes: in PyAV 18.1 `side_data` ties its frame into a cycle, and 3 MB a frame
+        # then wait for the garbage collector.
+        if picture.rotation != self._rotation:
+            self._rotation, self._matrix = picture.rotation, display_matrix(picture)
+        return self._matrix
 
 
 def display_matrix(picture: Any) -> tuple[int, ...] | None:

@@ -1,18 +1,22 @@
 """Turn one video into JPEG images in one scratch file; runs in the decoder process."""
 
-import hashlib
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from visionyard.digests import sha256_bytes
 from visionyard.video.decoding import DecodedFrame, VideoReader
 from visionyard.video.probe import VideoInfo, packet_times
+from visionyard.video.records import ClipExtraction, ExtractionSettings, KeptFrame
 from visionyard.video.sampling import Due, at, every, shown_at, thin_evenly
 from visionyard.video.selection import Choice, Look, choose, look_at
 
@@ -23,74 +27,8 @@ _FULL_COLOUR_QUALITY = 90
 # Headers are off by one or two frames in a third of real files.
 _MISSING_FRAME_COUNT = 2
 _MISSING_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class ExtractionSettings:
-    """How frames are taken; as in the run config's `frames`."""
-
-    rate_hz: float
-    max_per_clip: int = 0
-    drop_blurred: bool = False
-    drop_similar: bool = False
-    jpeg_quality: int = 95
-
-
-@dataclass(frozen=True)
-class KeptFrame:
-    """One kept frame; its JPEG lies in the scratch file, `size` bytes from `offset`.
-
-    Attributes:
-        frame_index: Place among the decoded frames, from 0.
-        timestamp_s: From the clip's first frame, to the microsecond.
-        width: Pixels, upright.
-        height: Pixels, upright.
-        offset: Where the JPEG begins.
-        size: Bytes of the JPEG.
-        sha256: Of the JPEG.
-    """
-
-    frame_index: int
-    timestamp_s: float
-    width: int
-    height: int
-    offset: int
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ClipExtraction:
-    """What came of one clip.
-
-    Attributes:
-        frames: In presentation order.
-        decoded_count: Frames decoded.
-        blurred_count: Frames left out as blurred.
-        similar_count: Frames left out as similar to the one kept before.
-        complaints: Code and message of each thing wrong that did not prevent the extraction.
-    """
-
-    frames: tuple[KeptFrame, ...]
-    decoded_count: int
-    blurred_count: int
-    similar_count: int
-    complaints: tuple[tuple[str, str], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "ClipExtraction":
-        """Return the extraction that `to_json` described."""
-        return cls(
-            **{
-                **values,
-                "frames": tuple(KeptFrame(**frame) for frame in values["frames"]),
-                "complaints": tuple((code, message) for code, message in values["complaints"]),
-            }
-        )
+# Frames decoded ahead of their encoding; enough for the decoder never to wait at a few images a second.
+_PENDING_COUNT = 3
 
 
 def extract_clip(
@@ -115,26 +53,18 @@ def extract_clip(
     Raises:
         MediaError: The clip cannot be read, or not one frame decoded.
     """
-    has_drops = settings.drop_blurred or settings.drop_similar
-    due = _due(path, settings, name=name, has_drops=has_drops)
+    due = _due(path, settings, name=name)
     taken: list[KeptFrame] = []
     looks: list[Look] = []
     with VideoReader(path, name=name) as reader, images_path.open("wb") as images:
-        for frame in shown_at(_counted(reader, on_frame), due, tick_s=reader.tick_s):
-            rgb = reader.to_rgb(frame)
-            if has_drops:
-                looks.append(look_at(rgb))
-            taken.append(_write(images, frame, rgb, settings.jpeg_quality))
+        frames = shown_at(_counted(reader, on_frame), due, tick_s=reader.tick_s)
+        for frame, developed in _developed(frames, partial(_develop, reader, settings)):
+            taken.append(_write(images, frame, developed))
+            if developed.look is not None:
+                looks.append(developed.look)
         complaints = _complaints(reader)
         decoded_count = reader.decoded_count
-    choice = Choice(indices=list(range(len(taken))), blurred_count=0, similar_count=0)
-    if has_drops:
-        choice = choose(
-            looks,
-            drop_blurred=settings.drop_blurred,
-            drop_similar=settings.drop_similar,
-            max_count=settings.max_per_clip,
-        )
+    choice = _choice(len(taken), looks, settings)
     return ClipExtraction(
         frames=tuple(taken[index] for index in choice.indices),
         decoded_count=decoded_count,
@@ -144,13 +74,62 @@ def extract_clip(
     )
 
 
-def _due(path: Path, settings: ExtractionSettings, *, name: str, has_drops: bool) -> Due:
+def _has_drops(settings: ExtractionSettings) -> bool:
+    return settings.drop_blurred or settings.drop_similar
+
+
+def _choice(count: int, looks: Sequence[Look], settings: ExtractionSettings) -> Choice:
+    if not _has_drops(settings):
+        return Choice(indices=list(range(count)), blurred_count=0, similar_count=0)
+    return choose(
+        looks,
+        drop_blurred=settings.drop_blurred,
+        drop_similar=settings.drop_similar,
+        max_count=settings.max_per_clip,
+    )
+
+
+@dataclass(frozen=True)
+class _Developed:
+    """A frame as JPEG, with its size and, where frames may be left out for it, its look."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    look: Look | None
+
+
+def _develop(reader: VideoReader, settings: ExtractionSettings, frame: DecodedFrame) -> _Developed:
+    rgb = reader.to_rgb(frame)
+    look = look_at(rgb) if _has_drops(settings) else None
+    return _Developed(encode_jpeg(rgb, settings.jpeg_quality), rgb.shape[1], rgb.shape[0], look)
+
+
+def _developed(
+    frames: Iterable[DecodedFrame], develop: Callable[[DecodedFrame], _Developed]
+) -> Iterator[tuple[DecodedFrame, _Developed]]:
+    """Develop frames beside the decoding, in order, a few at a time.
+
+    The decoder's threads rest while nobody asks for frames; converting and encoding let go of the interpreter's lock.
+    """
+    pending: deque[tuple[DecodedFrame, Future[_Developed]]] = deque()
+    with ThreadPoolExecutor(1) as darkroom:
+        for frame in frames:
+            pending.append((frame, darkroom.submit(develop, frame)))
+            if len(pending) > _PENDING_COUNT:
+                developed_frame, future = pending.popleft()
+                yield developed_frame, future.result()
+        for developed_frame, future in pending:
+            yield developed_frame, future.result()
+
+
+def _due(path: Path, settings: ExtractionSettings, *, name: str) -> Due:
     """Return the instants at which frames are taken.
 
     With a maximum, the packets tell which frames the rate would take, and those are thinned before any is converted.
     Frames left out for their looks are only known after decoding: then thinning is last.
     """
-    if not settings.max_per_clip or has_drops:
+    if not settings.max_per_clip or _has_drops(settings):
         return every(settings.rate_hz)
     times = packet_times(path, name=name)
     instants = [
@@ -175,18 +154,17 @@ def _counted(reader: VideoReader, on_frame: Callable[[int], None]) -> Iterator[D
         yield frame
 
 
-def _write(images: BinaryIO, frame: DecodedFrame, rgb: np.ndarray, quality: int) -> KeptFrame:
-    data = encode_jpeg(rgb, quality)
+def _write(images: BinaryIO, frame: DecodedFrame, developed: _Developed) -> KeptFrame:
     offset = images.tell()
-    images.write(data)
+    images.write(developed.jpeg)
     return KeptFrame(
         frame_index=frame.frame_index,
         timestamp_s=round(float(frame.time_s), 6),
-        width=rgb.shape[1],
-        height=rgb.shape[0],
+        width=developed.width,
+        height=developed.height,
         offset=offset,
-        size=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(developed.jpeg),
+        sha256=sha256_bytes(developed.jpeg),
     )
 
 

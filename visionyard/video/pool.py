@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from visionyard.errors import VisionyardError
-from visionyard.video.extraction import ClipExtraction, ExtractionSettings
+from visionyard.video.records import ClipExtraction, ExtractionSettings
 
 # A frame takes milliseconds; two minutes without one is no slow disk any more.
 NO_PROGRESS_TIMEOUT_S = 120.0

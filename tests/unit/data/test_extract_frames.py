@@ -1,0 +1,264 @@
+"""From a sources folder to a frames folder: items, labels of frames, bad clips, same bytes."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from visionyard.data.artifacts import CLIPS, IMAGES, SHARDS, read_manifest, read_problems, write_manifest
+from visionyard.data.extract_frames import boxes_at, extract_frames
+from visionyard.data.items import Box, Clip, Item, Track, TrackShape, read_json_lines, write_json_lines
+from visionyard.data.shards import ShardWriter, read_blob
+from visionyard.digests import digest_of_folder, sha256_bytes, sha256_file
+from visionyard.errors import ArtifactError, ConfigError, DataError
+from visionyard.transforms import decode_image
+
+# Our own decoder process, but a clip named after a way to die dies that way.
+MORTAL = """
+import os, sys, time
+from visionyard.video import _child
+extract = _child.extract_clip
+def mortal(*args, name, **options):
+    if "abort" in name: os.abort()
+    if "hang" in name: time.sleep(60)
+    return extract(*args, name=name, **options)
+_child.extract_clip = mortal
+_child.main()
+"""
+MORTAL_COMMAND = [sys.executable, "-c", MORTAL, str(4 << 30)]
+
+
+def write_clip(path: Path, *, count: int = 10, shade: int = 40) -> Path:
+    """Encode a 64x48 clip of 10 Hz that becomes lighter from frame to frame."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(count):
+            image = np.full((48, 64, 3), shade + 5 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def write_sources(folder: Path, clips: Iterable[tuple[str, Path | bytes, dict[str, object]]]) -> Path:
+    """Write the artifact that ingest would have made of (source, file, fields of the clip)."""
+    lines = []
+    with ShardWriter(folder / SHARDS, "sources") as shards:
+        for source, content, fields in clips:
+            digest = sha256_bytes(content) if isinstance(content, bytes) else sha256_file(content)
+            blob = shards.add(source, content)
+            values = {"group": source, "media_type": "video/x-matroska", **fields}
+            lines.append(Clip(source=source, sha256=digest, blob=blob, **values).to_json())
+    write_json_lines(folder / CLIPS, lines)
+    write_manifest(folder, "sources", {"digest": "of the sources"})
+    return folder
+
+
+def read_items(folder: Path) -> list[Item]:
+    return [Item.from_json(values) for values in read_json_lines(folder / IMAGES)]
+
+
+@pytest.fixture
+def two_clips(tmp_path: Path) -> Path:
+    tracks = (Track("ball", (TrackShape(2, (0, 0, 10, 10)), TrackShape(6, (40, 0, 50, 10)))),)
+    return write_sources(
+        tmp_path / "sources",
+        [
+            ("cat/a.mkv", write_clip(tmp_path / "a.mkv"), {"class_name": "cat", "published_split": "train"}),
+            ("b.mkv", write_clip(tmp_path / "b.mkv", count=20, shade=90), {"group": "scene", "tracks": tracks}),
+        ],
+    )
+
+
+def test_items_carry_what_is_known_of_their_clip(two_clips: Path, tmp_path: Path) -> None:
+    report = extract_frames(two_clips, tmp_path / "frames", rate_hz=2.0)
+    items = read_items(tmp_path / "frames")
+    assert [item.key for item in items] == [
+        *("cat-a-mkv-000000", "cat-a-mkv-000005"),
+        *("b-mkv-000000", "b-mkv-000005", "b-mkv-000010", "b-mkv-000015"),
+    ]
+    assert [(item.source, item.group, item.class_name, item.published_split) for item in items[1:3]] == [
+        ("cat/a.mkv", "cat/a.mkv", "cat", "train"),
+        ("b.mkv", "scene", None, None),
+    ]
+    assert [item.timestamp_s for item in items] == [0.0, 0.5, 0.0, 0.5, 1.0, 1.5]
+    assert [item.boxes for item in items[:4]] == [None, None, (), (Box("ball", (30.0, 0.0, 40.0, 10.0)),)]
+    assert (report.clip_count, report.frame_count, report.skipped_count, report.problem_count) == (2, 6, 0, 0)
+    assert json.loads(json.dumps(report.metadata()))["frame_count"] == 6
+
+
+def test_images_are_those_frames(two_clips: Path, tmp_path: Path) -> None:
+    extract_frames(two_clips, tmp_path / "frames", rate_hz=2.0)
+    for item, shade in zip(read_items(tmp_path / "frames"), (40, 65, 90, 115, 140, 165)):
+        data = read_blob(tmp_path / "frames" / SHARDS, item.blob)
+        assert sha256_bytes(data) == item.sha256
+        image = decode_image(data)
+        assert image.shape == (item.height, item.width, 3) == (48, 64, 3)
+        np.testing.assert_allclose(image, shade, atol=3)
+
+
+def test_the_manifest_holds_settings_and_counts(two_clips: Path, tmp_path: Path) -> None:
+    report = extract_frames(two_clips, tmp_path / "frames", rate_hz=2.0, max_per_clip=1, jpeg_quality=80)
+    manifest = read_manifest(tmp_path / "frames", "frames")
+    assert manifest["settings"] == {
+        "rate_hz": 2.0,
+        "max_per_clip": 1,
+        "drop_blurred": False,
+        "drop_similar": False,
+        "jpeg_quality": 80,
+    }
+    assert (manifest["frame_count"], manifest["digest"]) == (2, report.digest)
+    assert manifest["sources_digest"] == "of the sources"
+
+
+def test_same_input_same_bytes(two_clips: Path, tmp_path: Path) -> None:
+    first = extract_frames(two_clips, tmp_path / "first", rate_hz=5.0)
+    second = extract_frames(two_clips, tmp_path / "second", rate_hz=5.0)
+    assert first == second
+    assert digest_of_folder(tmp_path / "first") == digest_of_folder(tmp_path / "second")
+    assert extract_frames(two_clips, tmp_path / "third", rate_hz=4.0).digest != first.digest
+
+
+def test_a_killed_try_leaves_nothing_behind(two_clips: Path, tmp_path: Path) -> None:
+    leftover = tmp_path / ".frames.partial" / "scratch"
+    leftover.mkdir(parents=True)
+    (leftover / "0-clip").write_bytes(b"half a clip")
+    extract_frames(two_clips, tmp_path / "frames", rate_hz=2.0)
+    assert not leftover.parent.exists()
+    assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
+        *("images.jsonl", "manifest.json", "problems.jsonl", "shards"),
+    ]
+
+
+def test_no_clips_make_a_valid_empty_folder(tmp_path: Path) -> None:
+    sources = write_sources(tmp_path / "sources", [])
+    report = extract_frames(sources, tmp_path / "frames", rate_hz=2.0, decoder_command=["/does/not/exist"])
+    assert (report.clip_count, report.frame_count) == (0, 0)
+    assert read_items(tmp_path / "frames") == []
+    assert read_manifest(tmp_path / "frames", "frames")["clip_count"] == 0
+
+
+def test_bad_clips_are_left_out_and_told(tmp_path: Path) -> None:
+    good = write_clip(tmp_path / "good.mkv")
+    sources = write_sources(
+        tmp_path / "sources",
+        [
+            ("abort.mkv", good, {}),
+            ("empty.mkv", b"", {}),
+            ("good.mkv", good, {}),
+            ("hang.mkv", good, {}),
+            ("text.mkv", b"no video at all", {}),
+        ],
+    )
+    report = extract_frames(sources, tmp_path / "frames", rate_hz=2.0, decoder_command=MORTAL_COMMAND, timeout_s=2.0)
+    assert (report.clip_count, report.skipped_count, report.frame_count) == (5, 4, 2)
+    assert {item.source for item in read_items(tmp_path / "frames")} == {"good.mkv"}
+    problems = read_problems(tmp_path / "frames")
+    assert [(problem.file, problem.code) for problem in problems] == [
+        ("abort.mkv", "clip_crashed_decoder"),
+        ("empty.mkv", "clip_undecodable"),
+        ("hang.mkv", "clip_crashed_decoder"),
+        ("text.mkv", "clip_undecodable"),
+    ]
+    assert "SIGABRT" in problems[0].message
+    assert problems[1].message.startswith("the file is empty")
+    assert read_manifest(tmp_path / "frames", "frames")["problem_counts"] == {
+        "clip_crashed_decoder": 2,
+        "clip_undecodable": 2,
+    }
+
+
+def test_when_no_clip_can_be_decoded_nothing_is_written(tmp_path: Path) -> None:
+    sources = write_sources(tmp_path / "sources", [(f"{n:02d}.mkv", b"", {}) for n in range(12)])
+    with pytest.raises(DataError, match=r"none of the 12 clips[^$]*00.mkv: the file is empty[^$]*and 2 more"):
+        extract_frames(sources, tmp_path / "frames", rate_hz=2.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sources"]
+
+
+def test_annotations_beyond_the_clip_are_told(tmp_path: Path) -> None:
+    tracks = (Track("ball", (TrackShape(0, (0, 0, 9, 9)), TrackShape(30, (0, 0, 9, 9)))),)
+    sources = write_sources(tmp_path / "sources", [("a.mkv", write_clip(tmp_path / "a.mkv"), {"tracks": tracks})])
+    extract_frames(sources, tmp_path / "frames", rate_hz=2.0)
+    (problem,) = read_problems(tmp_path / "frames")
+    assert problem.code == "annotation_beyond_clip"
+    assert "up to 30, but the clip has frames 0 to 9" in problem.message
+
+
+def test_clips_whose_names_differ_in_signs_only_have_keys_of_their_own(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", count=1)
+    names = ["a b.mkv", "a-b.mkv", "видео.mkv", "動画.mkv", f"{'x' * 200}.mkv", "plain.mkv"]
+    sources = write_sources(tmp_path / "sources", [(name, clip, {}) for name in names])
+    extract_frames(sources, tmp_path / "frames", rate_hz=2.0)
+    keys = [item.key for item in read_items(tmp_path / "frames")]
+    assert len(set(keys)) == len(names)
+    assert keys[-1] == "plain-mkv-000000"
+    assert all(key.replace("-", "").replace("_", "").isalnum() and key.isascii() and len(key) < 110 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rate_hz": 0.0}, "rate_hz: expected a number above 0, got 0.0"),
+        ({"rate_hz": float("nan")}, "rate_hz: expected a number above 0, got nan"),
+        ({"rate_hz": 1.0, "max_per_clip": -1}, "max_per_clip: expected 0 or more, got -1"),
+        ({"rate_hz": 1.0, "jpeg_quality": 101}, "jpeg_quality: expected 50 to 100, got 101"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        extract_frames(tmp_path, tmp_path / "frames", **settings)
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=f"{tmp_path}: expected a sources folder"):
+        extract_frames(tmp_path, tmp_path / "frames", rate_hz=1.0)
+
+
+MOVING = (TrackShape(10, (0, 0, 10, 20)), TrackShape(20, (20, 40, 40, 60)))
+LEAVING = (TrackShape(10, (4, 4, 8, 8)), TrackShape(15, (90, 90, 99, 99), is_outside=True))
+RETURNING = (*LEAVING, TrackShape(20, (1, 1, 5, 5)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "frame_index", "expected"),
+    [
+        pytest.param(MOVING, 9, None, id="before the first shape"),
+        pytest.param(MOVING, 10, (0, 0, 10, 20), id="at a shape"),
+        pytest.param(MOVING, 15, (10, 20, 25, 40), id="half way"),
+        pytest.param(MOVING, 13, (6, 12, 19, 32), id="three tenths"),
+        pytest.param(MOVING, 20, (20, 40, 40, 60), id="at the last shape"),
+        pytest.param(MOVING, 99, (20, 40, 40, 60), id="held after the last shape"),
+        pytest.param(MOVING[::-1], 15, (10, 20, 25, 40), id="shapes in any order"),
+        pytest.param(LEAVING, 14, (4, 4, 8, 8), id="held until it leaves"),
+        pytest.param(LEAVING, 15, None, id="leaves"),
+        pytest.param(LEAVING, 99, None, id="stays away"),
+        pytest.param(RETURNING, 19, None, id="not yet back"),
+        pytest.param(RETURNING, 20, (1, 1, 5, 5), id="back"),
+        pytest.param((TrackShape(0, (-5, 70, 30, 130)),), 0, (0, 70, 30, 100), id="cut at the edge"),
+        pytest.param((TrackShape(0, (100, 0, 130, 20)),), 0, None, id="beyond the edge"),
+        pytest.param((), 0, None, id="no shapes"),
+    ],
+)
+def test_boxes_of_a_frame(shapes: tuple[TrackShape, ...], frame_index: int, expected: tuple[float, ...] | None) -> None:
+    boxes = boxes_at([Track("ball", shapes)], frame_index, width=100, height=100)
+    assert boxes == (() if expected is None else (Box("ball", tuple(map(float, expected))),))
+
+
+def test_real_clips_survive_a_file_that_aborts_other_decoders(
+    shared_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shared_data("videos")
+    names = ["defective/demo.avi", "defective/tree.avi", "person/worker-zone-detection.gif", "signing/bird.mkv"]
+    sources = write_sources(tmp_path / "sources", [(name, folder / name, {}) for name in names])
+    extract_frames(sources, tmp_path / "frames", rate_hz=240.0, jpeg_quality=50)
+    counts = Counter(item.source for item in read_items(tmp_path / "frames"))
+    assert [counts[name] for name in names] == [51, 68, 71, 63]
+    assert [(problem.file, problem.code) for problem in read_problems(tmp_path / "frames")] == [
+        ("defective/tree.avi", "clip_frames_missing")
+    ]
