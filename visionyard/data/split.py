@@ -81,7 +81,7 @@ class _Units:
     def of_class(self, class_id: int) -> list[str]:
         """Return the names of the units that show a class; of a joined unit, those of its groups."""
         names = [self.names[row] for row in np.flatnonzero(self.counts[:, class_id])]
-        return [" = ".join(sorted(self.members[name])) if name in self.members else name for name in names]
+        return [_listed(sorted(self.members[name]), " = ") if name in self.members else name for name in names]
 
 
 def join_groups(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -171,9 +171,9 @@ def _class_and_groups(units: _Units, classes: Sequence[str], class_id: int) -> s
     return f"class {classes[class_id]!r} has {count}" + (f" ({_listed(names)})" if names else "")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], separator: str = ", ") -> str:
     more = len(names) - _NAMED_GROUPS
-    return ", ".join(names[:_NAMED_GROUPS]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(names[:_NAMED_GROUPS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _drawn(units: _Units, fractions: Mapping[Split, float], required: np.ndarray, seed: int) -> list[Split]:

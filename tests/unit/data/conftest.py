@@ -110,7 +110,7 @@ ArtifactBuilder = Callable[..., Artifacts]
 def build_artifacts(tmp_path: Path) -> ArtifactBuilder:
     """Return a function that writes `sources` and `frames` from `ImageSpec`s.
 
-    Its arguments: `images` and `frames` (specs), `classes` (of the sources' manifest), `name` (folder below `tmp_path`),
+    Its arguments: `images` and `frames` (specs), `classes` (of the sources' manifest), `name` (in `tmp_path`),
     `problems` (of the sources), `frame_problems`.
     """
 

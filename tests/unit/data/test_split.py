@@ -1,0 +1,230 @@
+"""The rules of the split: groups stay whole, classes stand where they must, and what is impossible is refused."""
+
+from array import array
+from collections.abc import Sequence
+
+import pytest
+
+from visionyard.data.items import Problems, Split
+from visionyard.data.records import Record
+from visionyard.data.split import Splitting, assign_splits, join_groups
+from visionyard.errors import SplitError
+
+
+def record(
+    key: str, group: str, class_ids: tuple[int, ...], published: Split | None = None, *, is_detection: bool = False
+) -> Record:
+    xyxy = array("d", [0.0, 0.0, 1.0, 1.0] * len(class_ids)) if is_detection else None
+    return Record(
+        key=key,
+        source=f"{group}.mp4",
+        group=group,
+        timestamp_s=None,
+        width=10,
+        height=10,
+        sha256=key.encode(),
+        published_split=published,
+        artifact=0,
+        shard="",
+        offset=0,
+        size=0,
+        extension="jpg",
+        class_ids=class_ids,
+        xyxy=xyxy,
+        fingerprint=None,
+    )
+
+
+def clips(shown: dict[str, tuple[int, ...]], *, frames: int = 3, is_detection: bool = False) -> list[Record]:
+    """Return frames of clips, each showing these classes."""
+    return [
+        record(f"{group}-{frame}", group, class_ids, is_detection=is_detection)
+        for group, class_ids in shown.items()
+        for frame in range(frames)
+    ]
+
+
+def split(
+    records: Sequence[Record],
+    classes: Sequence[str],
+    *,
+    joined: dict[str, str] | None = None,
+    mode: str = "group",
+    seed: int = 0,
+    problems: Problems | None = None,
+) -> list[Split]:
+    return assign_splits(
+        records,
+        joined or {},
+        task="detection" if any(item.xyxy is not None for item in records) else "classification",
+        classes=classes,
+        splitting=Splitting(mode, 0.15, 0.2, seed),
+        problems=Problems() if problems is None else problems,
+    )
+
+
+def splits_of_groups(records: Sequence[Record], splits: Sequence[Split]) -> dict[str, set[Split]]:
+    found: dict[str, set[Split]] = {}
+    for item, name in zip(records, splits, strict=True):
+        found.setdefault(item.group, set()).add(name)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_stay_whole_and_each_class_is_in_each_split(seed: int) -> None:
+    records = clips({f"{name}{clip}": (class_id,) for class_id, name in enumerate("abc") for clip in range(4)})
+    splits = split(records, ["a", "b", "c"], seed=seed)
+    assert all(len(found) == 1 for found in splits_of_groups(records, splits).values())
+    seen = {(item.class_ids[0], name) for item, name in zip(records, splits, strict=True)}
+    assert len(seen) == 9
+
+
+def test_the_order_of_listing_does_not_matter() -> None:
+    records = clips({f"{name}{clip}": (class_id,) for class_id, name in enumerate("ab") for clip in range(6)})
+    backwards = records[::-1]
+    assert split(records, ["a", "b"]) == split(backwards, ["a", "b"])[::-1]
+
+
+def test_joined_groups_stay_together() -> None:
+    records = clips({f"{name}{clip}": (class_id,) for class_id, name in enumerate("ab") for clip in range(5)})
+    joined = join_groups([("a0", "a1"), ("a1", "b3")])
+    for seed in range(6):
+        found = splits_of_groups(records, split(records, ["a", "b"], joined=joined, seed=seed))
+        assert found["a0"] == found["a1"] == found["b3"]
+
+
+def test_joining_is_transitive_and_names_the_first() -> None:
+    joined = join_groups([("d", "c"), ("b", "d"), ("x", "x"), ("z", "y")])
+    assert joined == {"b": "b", "c": "b", "d": "b", "x": "x", "y": "y", "z": "y"}
+    assert join_groups([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("records", "classes", "message"),
+    [
+        pytest.param(
+            clips({"a0": (0,), "b0": (1,)}),
+            ["a", "b"],
+            r"need 3 groups .* found 2: a0, b0\.",
+            id="two groups",
+        ),
+        pytest.param(
+            clips({f"a{clip}": (0,) for clip in range(5)}),
+            ["a"],
+            r"class 'a' is the only one of 15 images; .* two classes or more: add images of another class",
+            id="one class",
+        ),
+        pytest.param(
+            clips({"a0": (0,), "a1": (0,), "a2": (0,), "dog/x": (1,), "cat1": (2,), "cat2": (2,)}),
+            ["a", "dog", "cat", "cow"],
+            r"train, val and test, so it needs 3 groups .*: class 'dog' has 1 group \(dog/x\); "
+            r"class 'cat' has 2 groups \(cat1, cat2\); class 'cow' has 0 groups\. "
+            r"Add clips .* data\.classes, .* data\.group_pattern, .* data\.split_mode = published",
+            id="all classes with too few groups",
+        ),
+        pytest.param(
+            clips({"a": (0,), "b": (0,), "c": (0, 1)}, is_detection=True),
+            ["car", "bus"],
+            r"train and test, so it needs 2 groups .*: class 'bus' has 1 group \(c\)\.",
+            id="detection with one group",
+        ),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(records: list[Record], classes: list[str], message: str) -> None:
+    with pytest.raises(SplitError, match=message):
+        split(records, classes)
+
+
+def test_groups_joined_by_identical_images_are_told_as_one() -> None:
+    records = clips({"a0": (0,), "a1": (0,), "a2": (0,), "b0": (1,), "b1": (1,), "b2": (1,)})
+    with pytest.raises(SplitError, match=r"class 'b' has 2 groups \(b0 = b1, b2\)"):
+        split(records, ["a", "b"], joined=join_groups([("b0", "b1")]))
+
+
+def test_many_joined_groups_are_not_all_named() -> None:
+    records = clips({f"g{number}": (0,) for number in range(9)} | {f"b{number}": (1,) for number in range(3)})
+    joined = join_groups([("g0", f"g{number}") for number in range(1, 9)])
+    with pytest.raises(SplitError, match=r"class 'a' has 1 group \(g0 = g1 = g2 = g3 = g4 and 4 more\)"):
+        split(records, ["a", "b"], joined=joined)
+
+
+def test_detection_class_with_two_groups_is_in_train_and_test() -> None:
+    shown: dict[str, tuple[int, ...]] = {f"g{number}": (0,) for number in range(6)} | {"r1": (0, 1), "r2": (1,)}
+    records = clips(shown, is_detection=True)
+    problems = Problems()
+    splits = split(records, ["car", "bus"], problems=problems)
+    found = splits_of_groups(records, splits)
+    assert found["r1"] | found["r2"] == {"train", "test"}
+    assert [(problem.code, problem.item) for problem in problems.found] == [("class_missing_in_split", "bus")]
+    assert "val has no item of class 'bus'" in problems.found[0].message
+
+
+def test_images_that_show_nothing_are_spread_too() -> None:
+    records = [record(f"c{number}", f"c{number}", (0,), is_detection=True) for number in range(20)]
+    records += [record(f"e{number}", f"e{number}", (), is_detection=True) for number in range(20)]
+    splits = split(records, ["car"])
+    empty = splits[20:]
+    assert {name: empty.count(name) for name in ("train", "val", "test")} == {"train": 13, "val": 3, "test": 4}
+
+
+def test_classification_groups_that_show_several_classes_may_be_impossible() -> None:
+    # Each scene shows one class, but a scene is a group of two classes: four scenes, three of which show each class.
+    records = []
+    for scene, class_ids in {"s0": (1, 2, 3), "s1": (0, 2, 3), "s2": (0, 1, 3), "s3": (0, 1, 2)}.items():
+        records += [record(f"{scene}-{class_id}", scene, (class_id,)) for class_id in class_ids]
+    with pytest.raises(SplitError, match=r"the split lacks class '\w' in \w+.*its groups show other classes too"):
+        split(records, list("abcd"))
+
+
+def test_published_split_is_kept_and_missing_ones_go_to_train() -> None:
+    given: list[Split | None] = ["train", "val", "test", "train", None]
+    records = [record(f"k{n}", f"g{n}", (n % 2,), name) for n, name in enumerate(given)]
+    problems = Problems()
+    assert split(records, ["a", "b"], mode="published", problems=problems) == ["train", "val", "test", "train", "train"]
+    assert problems.counts() == {"class_missing_in_split": 2, "item_without_published_split": 1}
+
+
+@pytest.mark.parametrize("absent", ["val", "test"])
+def test_a_published_split_that_is_absent_is_taken_from_groups_of_train(absent: Split) -> None:
+    other: Split = "test" if absent == "val" else "val"
+    records = [
+        record(f"{group}-{frame}", f"g{group}", (group % 2,), "train") for group in range(10) for frame in range(3)
+    ]
+    records += [record(f"o{number}", f"o{number}", (number % 2,), other) for number in range(4)]
+    splits = split(records, ["a", "b"], mode="published")
+    assert splits[30:] == [other] * 4
+    found = splits_of_groups(records[:30], splits[:30])
+    assert all(len(names) == 1 for names in found.values())
+    assert {name for names in found.values() for name in names} == {"train", absent}
+    assert 3 <= splits.count(absent) <= 9
+    assert {item.class_ids for item, name in zip(records, splits, strict=True) if name == absent} == {(0,), (1,)}
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        pytest.param(
+            [record("a", "a", (0,)), record("b", "b", (1,))],
+            "must give a train split, it gave none; use data.split_mode = group",
+            id="no split at all",
+        ),
+        pytest.param(
+            [record("a", "a", (0,), "test"), record("b", "b", (1,), "val")],
+            "must give a train split, it gave test, val",
+            id="no train",
+        ),
+        pytest.param(
+            [record("a", "a", (0,), "train"), record("b", "b", (1,), "train")],
+            r"gave no val and no test; its train has 2 groups \(a, b\), and 3 are needed",
+            id="too few groups in train",
+        ),
+        pytest.param(
+            [record("a", "a", (0,), "train"), record("b", "b", (1,), "val"), record("c", "c", (1,), "test")],
+            r"the split lacks class 'y' in train",
+            id="a class that cannot be learnt",
+        ),
+    ],
+)
+def test_published_splits_that_cannot_be_used_are_refused(records: list[Record], message: str) -> None:
+    with pytest.raises(SplitError, match=message):
+        split(records, ["x", "y"], mode="published")

@@ -1,0 +1,95 @@
+"""Files and folders appear whole or not at all."""
+
+import os
+import subprocess
+import sys
+from errno import ENOSPC
+from pathlib import Path
+
+import pytest
+
+from visionyard.atomic import atomic_folder, write_atomic
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_folder_appears_when_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "target"
+    with atomic_folder(target) as work:
+        (work / "file").write_text("x")
+        assert not target.exists()
+    assert names(target.parent) == ["target"]
+    assert names(target) == ["file"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_nothing_remains_after_an_error(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        with atomic_folder(tmp_path / "target") as work:
+            (work / "file").write_text("x")
+            raise error
+    assert names(tmp_path) == []
+
+
+def test_leftovers_of_a_killed_try_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".target.partial").mkdir()
+    (tmp_path / ".target.partial" / "half").write_text("x")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "old").write_text("x")
+    with atomic_folder(tmp_path / "target") as work:
+        assert names(work) == []
+    assert names(tmp_path) == ["target"]
+    assert names(tmp_path / "target") == []
+
+
+def test_a_file_in_the_way_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("placeholder")
+    with atomic_folder(tmp_path / "target"):
+        pass
+    assert (tmp_path / "target").is_dir()
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="target") as caught:
+        with atomic_folder(tmp_path / "target"):
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+    assert caught.value.filename == str(tmp_path / "target")
+
+
+def test_a_killed_process_leaves_no_target(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from visionyard.atomic import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as work:\n"
+        "    (work / 'file').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "target")], check=False)
+    assert done.returncode == -9
+    assert names(tmp_path) == [".target.partial"]
+    with atomic_folder(tmp_path / "target"):
+        pass
+    assert names(tmp_path) == ["target"]
+
+
+@pytest.mark.parametrize(("data", "expected"), [("é", b"\xc3\xa9"), (b"\x00\xff", b"\x00\xff")], ids=["text", "bytes"])
+def test_file_is_replaced_whole(tmp_path: Path, data: str | bytes, expected: bytes) -> None:
+    path = tmp_path / "deep" / "file"
+    write_atomic(path, b"old")
+    write_atomic(path, data)
+    assert path.read_bytes() == expected
+    assert names(path.parent) == ["file"]
+
+
+def test_file_keeps_its_old_content_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
