@@ -13,8 +13,8 @@ A run event is one JSON line: `time` (seconds since 1970), `run`, `stage`, `kind
 | stage_finished | `elapsed_s`, `figures` (name to number or text; the first is the key figure) |
 | stage_failed | `elapsed_s`, `report` (the exit report) |
 
-Stages find their sink in the environment: `VISIONYARD_EVENTS` names a file to append to; without it events go to standard
-output, where a cluster's logs keep them. Library calls outside a stage emit nothing.
+Stages find their sink in the environment: `VISIONYARD_EVENTS` names a file to append to; without it events go to
+standard output, where a cluster's logs keep them. Library calls outside a stage emit nothing.
 """
 
 import json
@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from errno import ENOSPC
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -78,6 +78,10 @@ _ADVICE = {
     "bug": "please report this with the log; it is a fault of Visionyard, not of your data",
 }
 
+_DISK_FULL = (ENOSPC, EDQUOT)
+# The words of CUDA; of torch on the CPU and of the kernel; of OpenCV. None of them raises a MemoryError.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
+
 
 def exit_report(stage_name: str, error: BaseException) -> ExitReport:
     """Classify an error into an exit report.
@@ -91,9 +95,9 @@ def exit_report(stage_name: str, error: BaseException) -> ExitReport:
         exit_class = error.exit_class
     elif isinstance(error, KeyboardInterrupt):
         exit_class, message = "preempted", "interrupted"
-    elif isinstance(error, OSError) and error.errno == ENOSPC:
+    elif isinstance(error, OSError) and error.errno in _DISK_FULL:
         exit_class, message = "disk_full", f"no space left writing {error.filename or 'a file'}"
-    elif isinstance(error, MemoryError) or "out of memory" in message.lower():
+    elif isinstance(error, MemoryError) or any(words in message.lower() for words in _OUT_OF_MEMORY):
         exit_class = "out_of_memory"
     else:
         exit_class, message = "bug", f"{type(error).__name__}: {message}"
@@ -155,7 +159,8 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    # Not splitlines(): JSON leaves other line separators, such as U+2028, inside its texts.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
@@ -238,7 +243,8 @@ def stage(name: str) -> Iterator[Stage]:
     try:
         yield current
         current.emit("stage_finished", elapsed_s=current.elapsed_s, figures=current.figures)
-    except (Exception, KeyboardInterrupt) as error:
+    # A library that calls sys.exit() ends the stage badly too.
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         _report_failure(current, error)
         raise SystemExit(1) from None
     finally:

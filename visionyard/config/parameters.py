@@ -1,7 +1,7 @@
 """A run config as flat pipeline parameters, and back.
 
-`training.epochs` is the parameter `training_epochs`: the run form of the Kubeflow UI sorts parameters by name and shows no
-descriptions, so the section's prefix keeps neighbours together and the name carries the unit.
+`training.epochs` is the parameter `training_epochs`: the run form of the Kubeflow UI sorts parameters by name and shows
+no descriptions, so the section's prefix keeps neighbours together and the name carries the unit.
 """
 
 from collections.abc import Mapping

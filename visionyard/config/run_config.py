@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 SourceKind = Literal["auto", "clips_by_class", "clips_cvat", "images_voc", "images_yolo", "images_by_class"]
 SplitMode = Literal["group", "published"]
-Precision = Literal["no", "fp16", "bf16"]
 ExportFormat = Literal["onnx", "torchscript"]
 
 
@@ -19,7 +18,13 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _no(value: Any) -> Any:
+    """Turn False into "no": YAML reads the bare word so."""
+    return "no" if value is False else value
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
+Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_no)]
 
 
 class Section(BaseModel):
@@ -32,7 +37,8 @@ class DataConfig(Section):
     """Where the data is and how it is divided."""
 
     source: str = Field(
-        min_length=1, description="Folder, archive or file with the data: a path, s3://bucket/prefix or http(s) address."
+        min_length=1,
+        description="Folder, archive or file with the data: a path, s3://bucket/prefix or http(s) address.",
     )
     kind: SourceKind = Field("auto", description="How the source is laid out; auto looks and says what it found.")
     classes: list[str] = Field(
@@ -79,7 +85,8 @@ class ModelConfig(Section):
     name: str = Field("yolo-detection", min_length=1, description="Plugin; `visionyard models` lists them.")
     preset: str = Field("", description="The plugin's variant, or its own model file; empty takes the default.")
     weights: str = Field(
-        "", description="Start from these weights: a path, s3:// address, or a name the plugin knows; empty: from scratch."
+        "",
+        description="Start from these weights: a path, s3:// address, or a name the plugin knows; empty: from scratch.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="The plugin's own options; `visionyard models show NAME` lists them."
