@@ -46,8 +46,12 @@ DEFAULT_LIMITS = UnpackLimits()
 
 def is_archive(path: Path) -> bool:
     """Return whether a file's first bytes are those of an archive that `unpack` takes."""
+    return _media_type(path) in ARCHIVE_TYPES
+
+
+def _media_type(path: Path) -> str | None:
     with path.open("rb") as stream:
-        return sniff_media_type(stream.read(HEAD_BYTES)) in ARCHIVE_TYPES
+        return sniff_media_type(stream.read(HEAD_BYTES))
 
 
 def unpack(archive: Path, target: Path, *, limits: UnpackLimits = DEFAULT_LIMITS) -> None:
@@ -63,7 +67,7 @@ def unpack(archive: Path, target: Path, *, limits: UnpackLimits = DEFAULT_LIMITS
     """
     unpacker = _Unpacker(archive, target, limits)
     with _explained(archive):
-        if zipfile.is_zipfile(archive):
+        if _media_type(archive) == "application/zip":
             unpacker.unpack_zip()
         else:
             unpacker.unpack_tar()
@@ -149,13 +153,20 @@ class _Unpacker:
 
 @contextmanager
 def _explained(archive: Path) -> Iterator[None]:
-    way_out = "expected a whole zip, tar, tar.gz, tar.bz2 or tar.xz; pack or fetch it again"
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
-        raise DataError(f"{archive.name}: the archive cannot be read: {error}; {way_out}") from None
+        raise _unreadable(archive, error) from None
     except OSError as error:
         if error.errno is not None:
             raise
         # gzip and bz2 report damaged data as an OSError without a number.
-        raise DataError(f"{archive.name}: the archive cannot be read: {error}; {way_out}") from None
+        raise _unreadable(archive, error) from None
+
+
+def _unreadable(archive: Path, error: Exception) -> DataError:
+    reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+    return DataError(
+        f"{archive.name}: the archive cannot be read: {reason}; expected a whole zip, tar, tar.gz, tar.bz2 or tar.xz; "
+        "pack or fetch it again"
+    )

@@ -1,0 +1,104 @@
+"""Listing a source: order, litter, links, and what is said of files that are not used."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visionyard.data.formats import SourceTree
+from visionyard.data.formats.source_tree import report_unused
+from visionyard.data.items import Problems
+from visionyard.errors import DataError
+
+
+def codes(problems: Problems) -> dict[str, str]:
+    return {problem.file: problem.code for problem in problems.found}
+
+
+def test_files_are_sorted_and_litter_is_passed_over(scan: Any) -> None:
+    problems = Problems()
+    tree = scan(
+        {"b.jpg": "", "a/z.jpg": "", "a-b.jpg": "", ".DS_Store": "x", "__MACOSX/b.jpg": "", "Thumbs.db": "x"}, problems
+    )
+    assert [file.name for file in tree.files] == ["a-b.jpg", "a/z.jpg", "b.jpg"]
+    assert problems.found == []
+
+
+def test_links_are_followed_inside_only(make_source: Any, tmp_path: Path) -> None:
+    root = make_source({"real/a.jpg": ""})
+    (tmp_path / "secret.jpg").write_bytes(b"\xff\xd8\xff")
+    for name, goal in {
+        "inside.jpg": "real/a.jpg",
+        "outside.jpg": "../secret.jpg",
+        "dangling.jpg": "nowhere",
+        "loop": ".",
+        "folder": "real",
+    }.items():
+        (root / name).symlink_to(goal)
+    os.mkfifo(root / "pipe.jpg")
+    problems = Problems()
+    tree = SourceTree.scan(root, problems)
+    assert [file.name for file in tree.files] == ["inside.jpg", "real/a.jpg"]
+    assert codes(problems) == {
+        "outside.jpg": "link_left_out",
+        "dangling.jpg": "link_left_out",
+        "loop": "link_left_out",
+        "folder": "link_left_out",
+        "pipe.jpg": "not_a_file",
+    }
+
+
+def test_a_name_that_is_not_utf8(make_source: Any) -> None:
+    root = make_source({"a.jpg": ""})
+    with open(os.fsencode(root) + b"/caf\xe9.jpg", "wb") as stream:  # noqa: PTH123 a name that Path cannot print
+        stream.write(b"x")
+    problems = Problems()
+    assert [file.name for file in SourceTree.scan(root, problems).files] == ["a.jpg"]
+    assert codes(problems) == {"caf\\xe9.jpg": "name_not_utf8"}
+
+
+def test_an_empty_or_missing_folder(tmp_path: Path) -> None:
+    (tmp_path / "bare" / "deep").mkdir(parents=True)
+    with pytest.raises(DataError, match="bare: the folder is empty"):
+        SourceTree.scan(tmp_path / "bare", Problems())
+    with pytest.raises(DataError, match="ghost: expected a folder or an archive"):
+        SourceTree.scan(tmp_path / "ghost", Problems())
+
+
+HEIC = b"\0\0\0\x18ftypheic" + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("wants_clips", "name", "content", "code"),
+    [
+        pytest.param(False, "a.jpg", b"", None, id="image"),
+        pytest.param(False, "a.gif", b"", None, id="GIF as image"),
+        pytest.param(True, "a.gif", b"", None, id="GIF as clip"),
+        pytest.param(True, "a.mp4", b"", None, id="clip"),
+        pytest.param(False, "a.jpg", b"\x89PNG\r\n\x1a\n", "extension_differs", id="PNG called jpg"),
+        pytest.param(True, "a.mp4", b"RIFF....AVI ", "extension_differs", id="AVI called mp4"),
+        pytest.param(False, "a.mp4", b"", "not_an_image", id="clip among images"),
+        pytest.param(True, "a.jpg", b"", "not_a_clip", id="image among clips"),
+        pytest.param(True, "a.mp4", b"\xff\xd8\xff", "not_a_clip", id="JPEG called mp4"),
+        pytest.param(False, "a.heic", HEIC, "unsupported_image", id="HEIC"),
+        pytest.param(False, "a.jpg", b"hello", "not_media", id="text called jpg"),
+        pytest.param(True, "a.mp4", b"PK\x03\x04", "not_media", id="zip called mp4"),
+        pytest.param(False, "a.zip", b"PK\x03\x04", "archive_left_out", id="archive inside"),
+        pytest.param(False, "README.md", b"# hi", None, id="text"),
+        pytest.param(False, "LICENSE", b"MIT", None, id="licence"),
+    ],
+)
+def test_what_is_said_of_a_file(scan: Any, wants_clips: bool, name: str, content: bytes, code: str | None) -> None:
+    problems = Problems()
+    report_unused(scan({name: content}), problems, wants_clips=wants_clips)
+    assert codes(problems) == ({name: code} if code else {})
+
+
+def test_empty_files(make_source: Any) -> None:
+    root = make_source({"note.txt": ""})
+    (root / "a.mp4").touch()
+    (root / "b.jpg").touch()
+    problems = Problems()
+    report_unused(SourceTree.scan(root, problems), problems, wants_clips=True)
+    assert codes(problems) == {"a.mp4": "empty_file", "b.jpg": "empty_file"}
