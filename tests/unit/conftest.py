@@ -12,7 +12,7 @@ from PIL import Image
 
 CLASSES = ["blue", "red"]
 SQUARE_PX = 16
-SPLIT_COUNTS = {"test": 10, "train": 6, "val": 3}
+SPLIT_COUNTS = {"test": 6, "train": 6, "val": 3}
 _COLOURS = {0: (30, 40, 220), 1: (220, 40, 30)}
 
 

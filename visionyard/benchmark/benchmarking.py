@@ -23,6 +23,7 @@ from visionyard.data.artifacts import write_manifest
 from visionyard.data.dataset import Dataset
 from visionyard.errors import ConfigError, DataError
 from visionyard.inference import Bundle
+from visionyard.inference.bundle import ParitySummary
 
 BENCHMARK = "benchmark.json"
 TABLE = "benchmark.md"
@@ -114,7 +115,8 @@ def benchmark_model(
                 warmup_count=warmup_count,
             )
         )
-        report = _report(opened, measurements, skipped, {"cpu": _cpu_name(), "cores": cores})
+        fastest, most = choose(measurements, opened.manifest.parity)
+        report = BenchmarkReport(measurements, skipped, fastest, most, {"cpu": _cpu_name(), "cores": cores})
         values = {
             "measurements": [asdict(one) for one in measurements],
             "skipped": skipped,
@@ -153,11 +155,15 @@ def _write_images(dataset: Dataset, folder: Path) -> None:
         (folder / f"{position:08d}").write_bytes(dataset.image_bytes(sample))
 
 
-def _report(
-    bundle: Bundle, measurements: list[Measurement], skipped: list[str], machine: dict[str, int | str]
-) -> BenchmarkReport:
-    # Only a format with a passed certificate is in a bundle; a later, lossy one may be there with a larger difference.
-    parity = bundle.manifest.parity
+def choose(measurements: Sequence[Measurement], parity: ParitySummary) -> tuple[Measurement, Measurement]:
+    """Return the quickest measurement for the smallest batch and the one with the highest throughput.
+
+    Only formats that keep the metric are looked at: a bundle may hold a lossy one that was allowed a larger difference.
+
+    Args:
+        measurements: At least one of them of a format that keeps the metric.
+        parity: The bundle's certificate.
+    """
     keeping = {
         name
         for name, proof in parity.formats.items()
@@ -165,13 +171,8 @@ def _report(
     }
     kept = [one for one in measurements if one.format in keeping]
     smallest = min(one.batch_size for one in kept)
-    return BenchmarkReport(
-        measurements=measurements,
-        skipped=skipped,
-        fastest=min((one for one in kept if one.batch_size == smallest), key=lambda one: one.p50_ms),
-        most_images_per_s=max(kept, key=lambda one: one.images_per_s),
-        machine=machine,
-    )
+    fastest = min((one for one in kept if one.batch_size == smallest), key=lambda one: one.p50_ms)
+    return fastest, max(kept, key=lambda one: one.images_per_s)
 
 
 def _cpu_name() -> str:

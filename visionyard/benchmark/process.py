@@ -58,6 +58,11 @@ class Worker:
         self._output.close()
         self._errors.close()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def ask(self, **command: Any) -> dict[str, Any]:
         """Send a command and return the answer.
 

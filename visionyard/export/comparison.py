@@ -207,9 +207,16 @@ def _unmatched(
     spec = _detection_spec(reference)
     tied = 0
     for position in lonely:
-        box = _subset(boxes, [int(position)])
-        tied += _is_tie(box, candidates, kept, spec, reference.placement, tolerance)
+        box, surer = _subset(boxes, [int(position)]), _subset(boxes, list(range(position)))
+        # A box beside a surer one that should have taken it away is the work of another suppression.
+        if not _is_crowded(box, surer, spec, reference.placement):
+            tied += _is_tie(box, candidates, kept, spec, reference.placement, tolerance)
     return len(lonely) - tied, tied
+
+
+def _is_crowded(box: Detections, surer: Detections, spec: DetectionPostprocessing, placement: Placement) -> bool:
+    overlaps = _overlaps(box, surer, placement)[0]
+    return bool(((overlaps > spec.iou_threshold + _TIE_IOU) & (surer.class_ids == box.class_ids[0])).any())
 
 
 def _is_tie(

@@ -143,7 +143,8 @@ def _is_video(path: Path) -> bool:
 
 def _frames(path: Path, rate_hz: float) -> Iterator[tuple[float | None, int | None, np.ndarray]]:
     try:
-        from visionyard.video import VideoReader, every, shown_at
+        from visionyard.video.decoding import VideoReader
+        from visionyard.video.sampling import every, shown_at
     except ModuleNotFoundError as error:
         raise ConfigError(f"{path}: videos need {error.name}; pip install 'visionyard[data]'") from None
 
