@@ -12,6 +12,7 @@ from visionyard.evaluation.evaluate import (
 )
 from visionyard.evaluation.matching import Matches, TrueBoxes, match_boxes
 from visionyard.evaluation.per_image import ImageResult, read_results
+from visionyard.evaluation.report import build_report
 
 __all__ = [
     "MAIN_METRIC",
@@ -22,6 +23,7 @@ __all__ = [
     "ImageResult",
     "Matches",
     "TrueBoxes",
+    "build_report",
     "classification_metrics",
     "detection_metrics",
     "evaluate",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from visionyard.errors import DataError, ShapeError
-from visionyard.evaluation.matching import TrueBoxes, above, confusion_pairs, match_boxes
+from visionyard.evaluation.matching import TrueBoxes, above, confusion_pairs, is_right_at_any_threshold, match_boxes
 from visionyard.evaluation.numbers import require_finite
 from visionyard.geometry import xyxy_to_xywh
 from visionyard.transforms import Detections
@@ -37,6 +37,7 @@ class DetectionClassMetrics:
         pr_precision: 101 precisions at recall 0, 0.01 ... 1 and IoU 0.50, interpolated; None without true boxes.
         pr_confidence: 101 confidences at which these recalls are reached, 0 for a recall never reached; None without
             true boxes.
+        f1_by_confidence: 101 values of f1 at the IoU threshold and at confidence 0, 0.01 ... 1; None without true boxes.
     """
 
     class_name: str
@@ -49,6 +50,7 @@ class DetectionClassMetrics:
     f1: float | None
     pr_precision: list[float] | None
     pr_confidence: list[float] | None
+    f1_by_confidence: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,10 @@ def detection_metrics(
         raise ShapeError(f"predictions: expected {len(truths)}, one an image, got {len(predictions)}")
     _check(truths, predictions, len(classes))
     confusion = _confusion(truths, predictions, len(classes), confidence_threshold, iou_threshold)
+    f1_curves = _f1_curves(truths, predictions, len(classes), iou_threshold)
     per_class = [
-        _class_metrics(name, class_id, truths, predictions, confusion) for class_id, name in enumerate(classes)
+        _class_metrics(name, class_id, truths, predictions, confusion, f1_curves[class_id])
+        for class_id, name in enumerate(classes)
     ]
     precision, recall, f1 = _rates(int(np.trace(confusion)), int(confusion[:, :-1].sum()), int(confusion[:-1].sum()))
     return DetectionMetrics(
@@ -198,12 +202,31 @@ def _confusion(
     return counts
 
 
+def _f1_curves(
+    truths: Sequence[TrueBoxes], predictions: Sequence[Detections], class_count: int, iou_threshold: float
+) -> np.ndarray:
+    """Return f1 as (C, 101): by class and confidence threshold; 0 where there are neither boxes nor detections."""
+    thresholds = np.linspace(0, 1, 101)
+    # Detections by class, whether they are right, and the highest threshold that they pass.
+    counts = np.zeros((class_count, 2, len(thresholds)), np.int64)
+    true_counts = np.zeros(class_count, np.int64)
+    for truth, found in zip(truths, predictions, strict=True):
+        is_right = is_right_at_any_threshold(truth, found, iou_threshold)
+        highest = np.searchsorted(thresholds, found.confidence.astype(np.float64), side="right") - 1
+        np.add.at(counts, (found.class_ids, is_right.astype(np.int64), highest), 1)
+        np.add.at(true_counts, truth.class_ids, 1)
+    passing = counts[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
+    denominator = passing.sum(axis=1) + true_counts[:, None]
+    return np.asarray(2 * passing[:, 1] / np.maximum(denominator, 1))
+
+
 def _class_metrics(
     name: str,
     class_id: int,
     truths: Sequence[TrueBoxes],
     predictions: Sequence[Detections],
     confusion: np.ndarray,
+    f1_curve: np.ndarray,
 ) -> DetectionClassMetrics:
     truth_count, prediction_count = int(confusion[class_id].sum()), int(confusion[:, class_id].sum())
     precision, recall, f1 = _rates(int(confusion[class_id, class_id]), prediction_count, truth_count)
@@ -219,6 +242,7 @@ def _class_metrics(
         f1=f1,
         pr_precision=curves[0][0].tolist() if curves else None,
         pr_confidence=curves[1][0].tolist() if curves else None,
+        f1_by_confidence=f1_curve.tolist() if curves else None,
     )
 
 

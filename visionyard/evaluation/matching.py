@@ -64,14 +64,10 @@ def match_boxes(truth: TrueBoxes, predictions: Detections, iou_threshold: float)
     """
     overlap = iou_matrix(predictions.xyxy, truth.xyxy)
     is_same_class = predictions.class_ids[:, None] == truth.class_ids[None, :]
-    truth_of_prediction = np.full(len(predictions), -1, np.int64)
-    prediction_of_truth = np.full(len(truth), -1, np.int64)
-    for index in np.argsort(-predictions.confidence, kind="stable"):
-        candidates = np.where(is_same_class[index] & (prediction_of_truth < 0), overlap[index], 0.0)
-        if candidates.size and candidates.max() >= iou_threshold:
-            best = int(candidates.argmax())
-            truth_of_prediction[index], prediction_of_truth[best] = best, index
+    truth_of_prediction = _match_within_classes(overlap * is_same_class, predictions.confidence, iou_threshold)
     is_right = truth_of_prediction >= 0
+    prediction_of_truth = np.full(len(truth), -1, np.int64)
+    prediction_of_truth[truth_of_prediction[is_right]] = np.flatnonzero(is_right)
     rows, columns = np.nonzero(overlap >= iou_threshold)
     for pair in np.argsort(-overlap[rows, columns], kind="stable"):
         row, column = rows[pair], columns[pair]
@@ -81,6 +77,39 @@ def match_boxes(truth: TrueBoxes, predictions: Detections, iou_threshold: float)
         truth_of_prediction >= 0, overlap[np.arange(len(predictions)), truth_of_prediction] if len(truth) else 0.0, 0.0
     )
     return Matches(truth_of_prediction, iou, is_right, prediction_of_truth)
+
+
+def is_right_at_any_threshold(truth: TrueBoxes, predictions: Detections, iou_threshold: float) -> np.ndarray:
+    """Return which detections lie on a true box of their class that no more confident one has taken.
+
+    Whether a detection is right depends on more confident ones only, so one matching of all of them tells what is right
+    at each confidence threshold.
+
+    Args:
+        truth: M true boxes.
+        predictions: N detections, in any order.
+        iou_threshold: Least overlap of a pair, in (0, 1].
+
+    Returns:
+        (N,) bool.
+    """
+    is_same_class = predictions.class_ids[:, None] == truth.class_ids[None, :]
+    overlap = iou_matrix(predictions.xyxy, truth.xyxy) * is_same_class
+    return _match_within_classes(overlap, predictions.confidence, iou_threshold) >= 0
+
+
+def _match_within_classes(overlap: np.ndarray, confidence: np.ndarray, iou_threshold: float) -> np.ndarray:
+    """Return the (N,) true box of each detection or -1; `overlap` (N, M) is 0 for pairs of different classes."""
+    truth_of_prediction = np.full(len(overlap), -1, np.int64)
+    free = overlap.copy()
+    # Most of the many uncertain detections touch nothing and need no look.
+    touching = np.flatnonzero((overlap >= iou_threshold).any(axis=1))
+    for index in touching[np.argsort(-confidence[touching], kind="stable")]:
+        best = int(free[index].argmax())
+        if free[index, best] >= iou_threshold:
+            truth_of_prediction[index] = best
+            free[:, best] = 0
+    return truth_of_prediction
 
 
 def confusion_pairs(truth: TrueBoxes, predictions: Detections, matches: Matches, background: int) -> np.ndarray:

@@ -135,3 +135,18 @@ def test_bad_input(boxes: Boxes) -> None:
         _measure([truth, truth], [boxes(), boxes((0, nan, *A))], ["a"])
     with pytest.raises(NotANumberError, match=r"image 0: detected boxes: .* got inf at \(0, 2\)"):
         _measure([truth], [boxes((0, 0.5, 0, 0, float("inf"), 4))], ["a"])
+
+
+def test_f1_by_confidence_is_what_each_threshold_gives() -> None:
+    random = np.random.default_rng(11)
+    low = random.uniform(0, 60, (20, 2))
+    truth = TrueBoxes(np.hstack([low, low + random.uniform(8, 30, (20, 2))]), random.integers(0, 2, 20))
+    noisy = np.tile(truth.xyxy, (3, 1)) + random.normal(0, 2, (60, 4))
+    # Between the thresholds, so that float32 cannot move a detection across one.
+    confidence = (random.integers(0, 100, 60) / 100 + 0.005).astype(np.float32)
+    found = Detections(noisy, np.tile(truth.class_ids, 3), confidence)
+    curves = [one.f1_by_confidence for one in _measure([truth], [found], ["a", "b"]).per_class]
+    for percent in (0, 7, 29, 50, 99, 100):
+        metrics = detection_metrics([truth], [found], ["a", "b"], confidence_threshold=percent / 100, iou_threshold=0.5)
+        for one, curve in zip(metrics.per_class, curves, strict=True):
+            assert curve is not None and curve[percent] == pytest.approx(one.f1 or 0.0)

@@ -1,0 +1,179 @@
+// Sections on where the model comes from and where it goes: data, training, parity, speed, lineage.
+
+const SPLITS = ["train", "val", "test"];
+const absent = (told) => h("div", { class: "panel muted" }, told);
+
+function dataSection({ classes, data, task }) {
+  const labelCount = sum(data.label_counts.flat());
+  const rows = classes.map((name, index) => ({ name, counts: data.label_counts[index] }));
+  const largest = Math.max(1, ...rows.map(({ counts }) => sum(counts)));
+  const mix = ({ counts }) => h("span", { class: "bar", "aria-hidden": "true" }, counts.map((value, index) =>
+    h("i", { class: `s${index}`, style: { width: `${(100 * value) / largest}%` } })));
+  const columns = [
+    text("Class", (row) => [row.name, mix(row)]),
+    ...SPLITS.map((split, index) => number([h("i", { class: `swatch s${index}` }), split], (row) => count(row.counts[index]))),
+    number("all", (row) => count(sum(row.counts))),
+  ];
+  const isDetection = task === "detection";
+  const labels = isDetection ? plural(labelCount, "box", "boxes") : `${count(labelCount)} of them labelled`;
+  return [
+    lead(`${plural(sum(Object.values(data.splits)), "image")}, ${labels}, ${plural(classes.length, "class", "classes")}.`),
+    h("div", { class: "columns" },
+      panel(`${isDetection ? "Boxes" : "Images"} by class and split`, table(columns, rows)),
+      panel("The split", splitFigure(data), groupLists(data.groups), data.leak && leakDetails(data.leak))),
+    panel("Examples from training", h("ul", { class: "cards" }, data.examples.map((image) => exampleCard(image, classes)))),
+    panel("Problems found in the data", problemList(data.problems)),
+  ];
+}
+
+function splitFigure({ splits, groups }) {
+  const most = Math.max(1, ...Object.values(splits));
+  const block = (size, title, kind) => h("i", { title, class: kind, style: { flex: String(size) } });
+  const blocks = (split) => {
+    if (groups.is_one_an_item) return block(1);
+    const listed = groups.largest[split];
+    const rest = splits[split] - sum(listed.map(([, size]) => size));
+    const named = listed.map(([name, size]) => block(size, `${name}: ${plural(size, "image")}`));
+    return [named, rest > 0 && block(rest, "smaller groups", "rest")];
+  };
+  const told = (split) => groups.is_one_an_item
+    ? plural(splits[split], "image") : `${plural(groups.counts[split], "group")}, ${plural(splits[split], "image")}`;
+  return [
+    SPLITS.map((split, index) => h("div", { class: "split-row" }, h("strong", null, split),
+      h("span", {
+        class: `strip s${index}${groups.largest[split].length > 40 ? " is-fine" : ""}`, "aria-hidden": "true",
+        style: { width: `${(100 * splits[split]) / most}%` },
+      }, blocks(split)), h("span", { class: "number" }, told(split)))),
+    small(groups.is_one_an_item
+      ? "Each image is a group of its own: no clip or scene is named." : "Each block is a group: a clip or a scene."),
+  ];
+}
+
+function groupLists({ is_one_an_item: isPlain, counts, largest, straddling, straddling_count: shared }) {
+  const columns = [text("Group", ([name]) => name), number("Images", ([, size]) => count(size))];
+  const list = (split) => fold(`Groups of ${split}`, counts[split], h("div", { class: "tall" }, table(columns, largest[split])),
+    counts[split] > largest[split].length && small(`and ${count(counts[split] - largest[split].length)} smaller ones`));
+  return [
+    shared > 0 && fold(verdict(false, "Groups that stand in two splits"), shared,
+      h("ul", null, straddling.map((name) => h("li", null, name)))),
+    !isPlain && SPLITS.map(list),
+  ];
+}
+
+function leakDetails(leak) {
+  const kinds = { group: "same group", identical: "identical image", near_duplicate: "look alike" };
+  const place = (one) => `${one.split}: ${one.source}${when(one)}`;
+  return fold("Leak certificate", null,
+    facts([
+      ["Groups in two splits", count(leak.group_overlap)], ["Identical images", plural(leak.identical_images, "pair")],
+      ["Images that look alike", alikeCount(leak)],
+    ]),
+    h("ul", null, leak.examples.map((one) => h("li", null, `${kinds[one.kind]}: ${place(one.first)} — ${place(one.second)}`))));
+}
+
+function exampleCard(image, classes) {
+  const boxes = image.boxes.map((xyxy) => ({ kind: "truth", xyxy, isRight: true }));
+  const labels = [...new Set(image.class_ids)].map((id) => {
+    const size = image.class_ids.filter((other) => other === id).length;
+    return boxes.length ? `${size} ${classes[id]}` : classes[id];
+  });
+  return h("li", { class: "card is-static" }, picture(image, boxes),
+    caption(h("span", null, labels.join(", ") || "no label"), image));
+}
+
+function problemList(problems) {
+  if (!problems.length) return h("p", { class: "muted" }, "None.");
+  const place = ({ file, item }) => [file, item].filter(Boolean).join(" · ") || "dataset";
+  return problems.map(({ code, count: size, listed }) => fold(words(code), size, h("ul", null,
+    listed.map((one) => h("li", null, h("code", null, place(one)), " ", one.message)),
+    size > listed.length && h("li", { class: "muted" }, `and ${count(size - listed.length)} more in problems.jsonl`))));
+}
+
+const CURVE_KINDS = [
+  ["Metrics on the validation split", /map|top_|f1|precision|recall|accuracy/, [0, 1]], ["Loss", /loss/, null],
+  ["Learning rate", /learning_rate|^lr/, null], ["Others", /./, null],
+];
+
+function trainingSection({ training: { curves, facts: settings } }) {
+  const epochOf = (row) => row.epoch ?? curves.indexOf(row) + 1;
+  const names = [...new Set(curves.flatMap(Object.keys))].filter((name) =>
+    name !== "epoch" && curves.some((row) => typeof row[name] === "number"));
+  const kindOf = (name) => CURVE_KINDS.find(([, pattern]) => pattern.test(name))[0];
+  const seriesOf = (name) => ({
+    name: METRIC_NAMES[name] ?? words(name),
+    points: curves.filter((row) => typeof row[name] === "number").map((row) => [epochOf(row), row[name]]),
+  });
+  const charts = CURVE_KINDS.map(([kind, , yDomain]) => {
+    const series = names.filter((name) => kindOf(name) === kind).map(seriesOf);
+    const yLabel = series.length === 1 ? series[0].name : "";
+    return series.length > 0 && panel(kind, lineChart({ series, xLabel: "Epoch", yLabel, yDomain, label: `${kind} by epoch` }));
+  });
+  const columns = [text("Epoch", epochOf), ...names.map((name) => number(words(name), (row) => short(row[name])))];
+  const told = Object.entries(settings).map(([name, value]) => [words(name), String(value)]);
+  return [
+    settings.best_epoch && lead(`${settings.model_name} ${settings.preset ?? ""}: best after epoch ${settings.best_epoch} `,
+      `of ${curves.length}.`),
+    !names.length && absent("The training left no curves."),
+    h("div", { class: "columns" }, charts, told.length > 0 && panel("Settings", facts(told))),
+    names.length > 0 && panel(null, fold("Values of every epoch", null, h("div", { class: "tall" }, table(columns, curves)))),
+  ];
+}
+
+function paritySection({ parity }) {
+  if (!parity) return absent("The model has not been exported yet. The page made at the end of the run has the table.");
+  const { tolerances, reference_metric: reference } = parity;
+  const formats = Object.entries(parity.formats).map(([name, result]) => ({ name, ...result }));
+  const metric = metricName(parity.metric_name);
+  const columns = [
+    text("Format", (one) => one.name),
+    text("Verdict", (one) => h("strong", null, verdict(one.is_passed, one.is_passed ? "✓ passed" : "✗ failed"))),
+    number("Images alike", ({ rows }) => `${rows.filter((row) => row.verdict === "same").length} of ${rows.length}`),
+    number("Largest score gap", ({ rows }) => short(Math.max(0, ...rows.map((row) => row.score_gap)))),
+    number(metric, (one) => score(one.metric)), number("Gap", (one) => short(one.metric_gap)),
+  ];
+  return [
+    lead(`Every exported format against the trained PyTorch model, on test images and odd ones. Allowed: class scores within `,
+      `${short(tolerances.score_applied)}, boxes at IoU ${tolerances.box_iou}, ${metric} within ${short(tolerances.metric)}.`),
+    panel(null, table(columns, formats), small(`PyTorch: ${metric} ${score(reference)}.`), formats.map(parityRows)),
+  ];
+}
+
+function parityRows({ name, rows, problems }) {
+  const columns = [
+    text("Image", (row) => row.image), text("Kind", (row) => row.kind), number("Compared", (row) => count(row.compared)),
+    number("Missing", (row) => count(row.missing)), number("Extra", (row) => count(row.extra)),
+    number("IoU gap", (row) => short(row.iou_gap)), number("Score gap", (row) => short(row.score_gap)),
+    text("Verdict", (row) => verdict(row.verdict === "same", row.verdict === "same" ? "same" : row.problems.join("; "))),
+  ];
+  const worstFirst = [...rows].sort((a, b) => b.problems.length - a.problems.length || b.score_gap - a.score_gap);
+  return fold(`${name}: every image`, rows.length,
+    problems.length > 0 && h("ul", null, problems.map((told) => h("li", { class: "bad" }, told))),
+    h("div", { class: "tall" }, table(columns, worstFirst)));
+}
+
+function benchmarkSection({ benchmark }) {
+  if (!benchmark) return absent("The benchmark has not run yet. The page made at the end of the run has its table and plot.");
+  const { measurements, fastest, most_images_per_s: most, machine, skipped } = benchmark;
+  const isFastest = (row) => ["format", "batch_size", "threads"].every((name) => row[name] === fastest[name]);
+  const rows = [...measurements].sort((a, b) =>
+    a.batch_size - b.batch_size || a.threads - b.threads || a.format.localeCompare(b.format));
+  const columns = [
+    text("Format", (row) => row.format), number("Batch", (row) => row.batch_size), number("Threads", (row) => row.threads),
+    ...["p50", "p95", "p99"].map((name) => number(name, (row) => milliseconds(row[`${name}_ms`]))),
+    number("Images/s", (row) => row.images_per_s.toFixed(1)), number("Memory", (row) => bytes(row.peak_memory_bytes)),
+    number("File", (row) => bytes(row.file_bytes)), number("Load", (row) => `${milliseconds(row.load_ms)} ms`),
+  ];
+  return [
+    lead(`From image file to prediction on ${machine.cpu} (${plural(machine.cores, "core")}). `,
+      `Quickest answer: ${fastest.format} with ${plural(fastest.threads, "thread")}, ${milliseconds(fastest.p50_ms)} ms. `,
+      `Most throughput: ${most.format}, batch ${most.batch_size}, ${plural(most.threads, "thread")}, `,
+      `${most.images_per_s.toFixed(1)} images/s.`),
+    panel("Where the time of one image goes, on average", timeChart(rows, isFastest)),
+    panel("Time of a call, in ms", table(columns, rows), skipped.length > 0 && small(`Left out: ${skipped.join("; ")}.`)),
+  ];
+}
+
+const lineageSection = ({ lineage }) => [
+  lead("What this page and the model were made from. The same digests make the same model again."),
+  panel(null, facts(Object.entries(lineage).map(([name, value]) => [words(name), h("span", { class: "mono" }, String(value))]))),
+];
