@@ -12,7 +12,7 @@ shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` (or `.png`, ...: as 
 | item_counts, group_counts | by split |
 | class_counts | by split and class: `items` that show it, `boxes` of it |
 | splitting | mode, val_fraction, test_fraction, seed |
-| leak_certificate | `visionyard.data.audit.LeakCertificate` |
+| leak | the leak certificate, `visionyard.data.audit.LeakCertificate` |
 | health | problem_count, problems by code, unlabelled_count, background_count, other_class_boxes, other_class_items |
 | groups, groups_left_out | rows of group, split, count, the first 2000; how many more there are |
 | lineage | SHA-256 of the manifests of `sources` and `frames` |
@@ -100,7 +100,7 @@ class Dataset:
     @property
     def is_leaky(self) -> bool:
         """Whether a group or an identical image stands in two splits."""
-        return bool(self.info["leak_certificate"]["is_leaky"])
+        return bool(self.info["leak"]["is_leaky"])
 
     @cached_property
     def _table(self) -> Any:

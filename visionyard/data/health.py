@@ -8,7 +8,7 @@
 | box_clipped | a box that reaches more than 1 px beyond the image | cut at the border |
 | unknown_class | a class that the source's own list of classes lacks | box or item left out |
 | class_without_items | a class of the source's list that no box has (detection) | the class is left out |
-| unlabelled_image | neither class nor boxes; no boxes at all is a label | left out |
+| image_without_labels | neither class nor boxes; told once a file, by the stage before if it did | left out |
 | unreadable_image | bytes that cannot be decoded | left out |
 | duplicate_image | the same bytes with the same label | one is kept |
 | conflicting_labels | the same bytes with another label | both are kept, in one split |
@@ -42,6 +42,8 @@ _TINY_PX = 16
 # Beyond these a person wants to know; below 5 groups val and test judge a class by one clip each.
 _IMBALANCE_RATIO = 10
 _FEW_GROUPS = 5
+# What tells already that a file has no label: the first is also this module's.
+_UNLABELLED_CODES = {"image_without_labels", "clip_without_labels"}
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif", "GIF": "gif"}
 
 
@@ -104,12 +106,19 @@ def check_health(
     known = frozenset([*listed, *survey.class_items]) if wanted else frozenset()
     ids = {name: class_id for class_id, name in enumerate(intake.classes)}
     keys: set[str] = set()
+    told = {problem.file for problem in problems.found if problem.code in _UNLABELLED_CODES}
     done = 0
     for artifact, folder in enumerate(folders):
         for values in _image_lines(folder):
             done += 1
             events.progress(done, survey.item_count, unit="image", label="checking")
             item = Item.from_json(values)
+            if item.boxes is None and item.class_name is None:
+                intake.unlabelled_count += 1
+                if item.source not in told:
+                    problems.add("image_without_labels", item.source, "it has no label; left out")
+                    told.add(item.source)
+                continue
             label = _label(item, ids, known, intake, problems)
             record = label and _record(item, artifact, folder, label, keys, problems)
             if record:
@@ -183,16 +192,13 @@ def _label(item: Item, ids: dict[str, int], known: frozenset[str], intake: Intak
     """Return class ids and boxes of an item, None when it is left out; `known` classes are left out without a word."""
     if item.boxes is not None:
         return _boxes(item, ids, known, intake, problems)
-    if item.class_name is None:
-        intake.unlabelled_count += 1
-        problems.add("unlabelled_image", item.source, "it has no label; left out", _moment(item))
-        return None
-    if item.class_name in ids:
-        return (ids[item.class_name],), None
-    if item.class_name in known:
+    name = item.class_name or ""
+    if name in ids:
+        return (ids[name],), None
+    if name in known:
         intake.other_class_items += 1
     else:
-        message = f"class {item.class_name!r} is not among the source's classes; the item is left out"
+        message = f"class {name!r} is not among the source's classes; the item is left out"
         problems.add("unknown_class", item.source, message, _moment(item))
     return None
 

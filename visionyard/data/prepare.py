@@ -196,7 +196,7 @@ def _dataset_values(
         "group_counts": {split: sum(row["split"] == split for row in groups) for split in SPLITS},
         "class_counts": class_counts(intake.records, splits, intake.classes),
         "splitting": asdict(splitting),
-        "leak_certificate": certificate.to_json(),
+        "leak": certificate.to_json(),
         "health": {
             "problem_count": len(problems.found),
             "problems": problems.counts(),

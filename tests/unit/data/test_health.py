@@ -73,7 +73,7 @@ def test_an_image_without_objects_is_kept_and_one_without_label_is_counted(
     intake, problems = check(build_artifacts(specs))
     assert [record.key for record in intake.records] == ["a", "b"]
     assert intake.unlabelled_count == 1
-    assert problems.found == [Problem("unlabelled_image", "c.jpg", "it has no label; left out")]
+    assert problems.found == [Problem("image_without_labels", "c.jpg", "it has no label; left out")]
 
 
 def test_items_of_both_artifacts_are_taken_and_keys_stay_unique(build_artifacts: Any, image_spec: Any) -> None:
@@ -283,3 +283,14 @@ def test_imbalance_and_few_groups_are_told(build_artifacts: Any, image_spec: Any
         ("class_with_few_groups", "y"),
     ]
     assert "class 'y' has 2 items, 'x' has 20" in problems.found[0].message
+
+
+def test_a_file_without_label_is_told_once(build_artifacts: Any, image_spec: Any) -> None:
+    told = Problem("image_without_labels", "b.jpg", "no XML file of its name; kept as unlabelled")
+    specs = [image_spec("a", class_name="x"), image_spec("b"), image_spec("c")]
+    frames = [image_spec(f"f{number}", group="clip", timestamp_s=number / 2) for number in range(3)]
+    artifacts = build_artifacts(specs, frames=frames)
+    problems = Problems([told])
+    intake = check_health((artifacts.sources, artifacts.frames), listed=(), wanted=(), problems=problems)
+    assert intake.unlabelled_count == 5
+    assert [problem.file for problem in problems.found] == ["b.jpg", "c.jpg", "clip.mp4"]

@@ -121,7 +121,7 @@ def test_dataset_json_says_what_is_inside(detection: Any, tmp_path: Path) -> Non
     assert info["groups_left_out"] == 0
     assert info["health"]["background_count"] == 6
     assert info["splitting"] == {"mode": "group", "val_fraction": 0.15, "test_fraction": 0.2, "seed": 0}
-    assert info["leak_certificate"]["is_leaky"] is dataset.is_leaky is False
+    assert info["leak"]["is_leaky"] is dataset.is_leaky is False
     assert set(info["lineage"]) == {"sources", "frames"}
     assert json.loads(json.dumps(report.metadata()))["digest"] == report.digest
 
@@ -172,9 +172,9 @@ def test_problems_of_all_stages_come_together(
     )
     report = prepare(artifacts, tmp_path / "dataset")
     found = read_problems(tmp_path / "dataset")
-    assert [problem.code for problem in found] == ["unreadable_video", "frame_lost", "unlabelled_image"]
+    assert [problem.code for problem in found] == ["unreadable_video", "frame_lost", "image_without_labels"]
     health = read_info(tmp_path / "dataset")["health"]
-    assert health["problems"] == {"frame_lost": 1, "unlabelled_image": 1, "unreadable_video": 1}
+    assert health["problems"] == {"frame_lost": 1, "image_without_labels": 1, "unreadable_video": 1}
     assert health["problem_count"] == report.problem_count == 3
     assert health["unlabelled_count"] == 1
 
@@ -189,7 +189,7 @@ def test_identical_images_join_their_clips(build_artifacts: Any, clips: Any, tmp
         info = read_info(tmp_path / f"d{seed}")
         splits = {row["group"]: row["split"] for row in info["groups"]}
         assert len({splits[group] for group in ("car/0", "car/1", "car/2", "dog/0")}) == 1
-        assert info["leak_certificate"]["identical_images"] == 0
+        assert info["leak"]["identical_images"] == 0
         assert info["health"]["problems"]["duplicate_image"] == 2
         assert info["health"]["problems"]["conflicting_labels"] == 1
 
@@ -217,7 +217,7 @@ def test_near_duplicates_are_counted_and_shown(
     for number, frame in enumerate(frames[:6:2]):
         frame.data = encode_image(random_picture(3, size_hw=(480, 640), noise_seed=number))
     report = prepare(build_artifacts(frames=frames), tmp_path / "dataset")
-    certificate = read_info(tmp_path / "dataset")["leak_certificate"]
+    certificate = read_info(tmp_path / "dataset")["leak"]
     assert (report.near_duplicate_pairs, report.is_leaky) == (3, False)
     pairs = {frozenset({pair["first"]["key"], pair["second"]["key"]}) for pair in certificate["examples"]}
     assert pairs <= {frozenset({f"car-{a}-0", f"car-{b}-0"}) for a, b in ((0, 1), (0, 2), (1, 2))}

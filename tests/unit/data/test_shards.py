@@ -56,7 +56,8 @@ def test_files_added_together_stand_in_one_shard(tmp_path: Path) -> None:
     pairs = []
     with ShardWriter(tmp_path, "train", shard_bytes=4096) as writer:
         for number in range(20):
-            pairs.append(writer.add_together([(f"{number}.jpg", b"x" * (number * 100)), (f"{number}.json", b"{}")]))
+            sample = [(f"{number}.jpg", b"x" * (number * 100)), (f"{number}.json", b"{}")]
+            pairs.append(writer.add_together(sample))
     assert writer.shard_count > 3
     for number, (image, label) in enumerate(pairs):
         assert image.shard == label.shard

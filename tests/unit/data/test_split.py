@@ -1,7 +1,7 @@
 """The rules of the split: groups stay whole, classes stand where they must, and what is impossible is refused."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -35,7 +35,7 @@ def record(
     )
 
 
-def clips(shown: dict[str, tuple[int, ...]], *, frames: int = 3, is_detection: bool = False) -> list[Record]:
+def clips(shown: Mapping[str, tuple[int, ...]], *, frames: int = 3, is_detection: bool = False) -> list[Record]:
     """Return frames of clips, each showing these classes."""
     return [
         record(f"{group}-{frame}", group, class_ids, is_detection=is_detection)
