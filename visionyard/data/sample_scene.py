@@ -183,8 +183,8 @@ def make_stamp(scan: np.ndarray, ink_rgb: tuple[int, int, int]) -> Stamp:
     """
     padded = np.pad(scan, MARGIN_CELLS)
     side = CELL_PX * len(padded)
-    smooth = cv2.GaussianBlur(cv2.resize(padded, (side, side), interpolation=cv2.INTER_CUBIC), (0, 0), 0.3 * CELL_PX)
-    ink = _smoothstep(smooth, 0.33, 0.45)
+    smooth = cv2.GaussianBlur(cv2.resize(padded, (side, side), interpolation=cv2.INTER_CUBIC), (0, 0), 0.2 * CELL_PX)
+    ink = _smoothstep(smooth, 0.42, 0.54)
     ring = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     mask = cv2.GaussianBlur(cv2.dilate(ink, ring), (0, 0), 0.8)
     shadow = 0.5 * cv2.GaussianBlur(np.roll(mask, (4, 3), axis=(0, 1)), (0, 0), 4.0)
