@@ -32,8 +32,8 @@ from visionyard.errors import SplitError
 
 _NAMED_GROUPS = 5
 _WAY_OUT = (
-    "Add clips or scenes of it, leave it out by data.classes, name finer groups by data.group_pattern, or keep the "
-    "source's own split by data.split_mode = published"
+    "Add clips or scenes that show it, leave it out by data.classes, name finer groups by data.group_pattern, or keep "
+    "the source's own split by data.split_mode = published"
 )
 
 
