@@ -37,7 +37,7 @@ class DetectionClassMetrics:
         pr_precision: 101 precisions at recall 0, 0.01 ... 1 and IoU 0.50, interpolated; None without true boxes.
         pr_confidence: 101 confidences at which these recalls are reached, 0 for a recall never reached; None without
             true boxes.
-        f1_by_confidence: 101 values of f1 at the IoU threshold and at confidence 0, 0.01 ... 1; None without true boxes.
+        f1_by_confidence: 101 values of f1 at the IoU threshold and at confidence 0, 0.01 ... 1; None without boxes.
     """
 
     class_name: str

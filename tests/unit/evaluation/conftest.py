@@ -30,49 +30,55 @@ def _png(seed: int, width: int = 64, height: int = 48) -> bytes:
 Row = dict[str, Any]
 
 
-@pytest.fixture
-def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
+@pytest.fixture(scope="session")
+def write_dataset() -> Callable[..., Dataset]:
     """Return a function that writes a dataset version from rows: split, class_ids, boxes, perhaps key and group."""
 
-    def make(task: str, classes: Sequence[str], rows: Sequence[Row], **info: Any) -> Dataset:
-        folder = tmp_path / "dataset"
+    def write(folder: Path, task: str, classes: Sequence[str], rows: Sequence[Row], **info: Any) -> Dataset:
         numbered = [{"key": f"item-{number:03d}", "group": f"group-{number}", **row} for number, row in enumerate(rows)]
-        table = []
-        for number, row in enumerate(sorted(numbered, key=lambda row: (row["split"], row["key"]))):
-            data = row.get("image", _png(number))
-            with ShardWriter(folder / "shards", f"{row['split']}-{number}") as shards:
-                blob = shards.add(f"{row['key']}.png", data)
-            table.append(
-                {
-                    "key": row["key"],
-                    "split": row["split"],
-                    "group": row["group"],
-                    "source": row.get("source", f"images/{row['key']}.png"),
-                    "timestamp_s": row.get("timestamp_s"),
-                    "width": 64,
-                    "height": 48,
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "class_ids": row["class_ids"],
-                    "boxes": row.get("boxes"),
-                    "shard": blob.shard,
-                    "image_name": f"{row['key']}.png",
-                    "image_offset": blob.offset,
-                    "image_size": blob.size,
-                }
-            )
-        columns = [("timestamp_s", pyarrow.float64()), ("class_ids", pyarrow.list_(pyarrow.int32()))]
-        columns.append(("boxes", pyarrow.list_(pyarrow.float64())))
-        schema = pyarrow.Table.from_pylist(table).schema
-        for name, kind in columns:
-            schema = schema.set(schema.get_field_index(name), pyarrow.field(name, kind))
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema=schema), folder / "index.parquet")
+        in_order = sorted(numbered, key=lambda row: (row["split"], row["key"]))
+        table = [_pack(folder, row, number) for number, row in enumerate(in_order)]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema=_SCHEMA), folder / "index.parquet")
         problems = info.pop("problems", [])
         (folder / "problems.jsonl").write_text("".join(json.dumps(one) + "\n" for one in problems), encoding="utf-8")
         values = {"task": task, "classes": list(classes), "digest": "d" * 64, **info}
         write_manifest(folder, "dataset", values, name="dataset.json")
         return Dataset(folder)
 
-    return make
+    return write
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path, write_dataset: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Return `write_dataset` with its folder given."""
+    return lambda *args, **info: write_dataset(tmp_path / "dataset", *args, **info)
+
+
+_SCHEMA = pyarrow.schema(
+    [(name, pyarrow.string()) for name in ("key", "split", "group", "source", "sha256", "shard", "image_name")]
+    + [(name, pyarrow.int64()) for name in ("width", "height", "image_offset", "image_size")]
+    + [("timestamp_s", pyarrow.float64()), ("class_ids", pyarrow.list_(pyarrow.int32()))]
+    + [("boxes", pyarrow.list_(pyarrow.float64()))]
+)
+
+
+def _pack(folder: Path, row: Row, number: int) -> Row:
+    data = row.get("image", _png(number))
+    with ShardWriter(folder / "shards", f"{row['split']}-{number}") as shards:
+        blob = shards.add(f"{row['key']}.png", data)
+    return {
+        "source": f"images/{row['key']}.png",
+        "timestamp_s": None,
+        "width": 64,
+        "height": 48,
+        "boxes": None,
+        **{name: value for name, value in row.items() if name != "image"},
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "shard": blob.shard,
+        "image_name": f"{row['key']}.png",
+        "image_offset": blob.offset,
+        "image_size": blob.size,
+    }
 
 
 @dataclass
@@ -97,12 +103,12 @@ class ScriptedPredictor:
         return self.answers[start : start + len(images)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scripted() -> type[ScriptedPredictor]:
     return ScriptedPredictor
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def boxes() -> Callable[..., Detections]:
     """Return a function from (class id, confidence, left, top, right, bottom) rows to detections."""
 
@@ -113,7 +119,7 @@ def boxes() -> Callable[..., Detections]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def says() -> Callable[..., Classification]:
     """Return a function from probabilities to a classification."""
     return lambda *probabilities: Classification(np.array(probabilities, np.float32))
