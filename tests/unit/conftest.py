@@ -95,6 +95,8 @@ def tiny_model() -> Callable[..., Any]:
     import torch
     from torch import nn
 
+    torch.set_num_threads(1)  # models this small gain nothing from more, and on a busy machine threads wait long
+
     from visionyard.models import TrainedModel
     from visionyard.transforms import ClassificationPostprocessing, DetectionPostprocessing, PreprocessingSpec
 

@@ -39,14 +39,14 @@ class BenchmarkReport:
         skipped: What was left out and why, one sentence each.
         fastest: The quickest for the smallest batch, among the formats that keep the metric.
         most_images_per_s: The one with the highest throughput, among the same.
-        machine: `cpu` and `cores`.
+        machine: `cpu`, `cores`, and `load_average` of the minute before, which tells a busy machine.
     """
 
     measurements: list[Measurement]
     skipped: list[str]
     fastest: Measurement
     most_images_per_s: Measurement
-    machine: dict[str, int | str]
+    machine: dict[str, float | int | str]
 
     @property
     def fastest_format(self) -> str:
@@ -102,6 +102,11 @@ def benchmark_model(
     opened, data = Bundle.open(bundle), Dataset(dataset)
     cores = core_count()
     usable, skipped = _usable_threads(threads, cores)
+    machine: dict[str, float | int | str] = {
+        "cpu": _cpu_name(),
+        "cores": cores,
+        "load_average": round(os.getloadavg()[0], 2),
+    }
     with atomic_folder(target) as folder, TemporaryDirectory(prefix="visionyard-benchmark-") as scratch:
         images = Path(scratch)
         _write_images(data, images)
@@ -116,7 +121,7 @@ def benchmark_model(
             )
         )
         fastest, most = choose(measurements, opened.manifest.parity)
-        report = BenchmarkReport(measurements, skipped, fastest, most, {"cpu": _cpu_name(), "cores": cores})
+        report = BenchmarkReport(measurements, skipped, fastest, most, machine)
         values = {
             "measurements": [asdict(one) for one in measurements],
             "skipped": skipped,
@@ -126,8 +131,8 @@ def benchmark_model(
             "bundle_digest": opened.digest,
         }
         write_manifest(folder, "benchmark", values, name=BENCHMARK)
-        (folder / TABLE).write_text(markdown(report.measurements, report.fastest, skipped), encoding="utf-8")
-        draw_plot(report.measurements, report.fastest, folder / PLOT)
+        (folder / TABLE).write_text(markdown(measurements, fastest, skipped, machine), encoding="utf-8")
+        draw_plot(measurements, fastest, folder / PLOT)
     return report
 
 

@@ -15,6 +15,8 @@ from visionyard.inference import Bundle
 BUDGET_MS = 1500.0
 FEWEST_REPEATS = 5
 _ROUND_REPEATS = 5
+# Warming up ends after this long: a model this slow has nothing left to warm.
+_WARMUP_BUDGET_MS = 500.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def measure(
         batch_sizes: Images a call.
         threads: Intra-operator threads.
         repeat_count: Timed calls of each combination, fewer when they take more than `BUDGET_MS`.
-        warmup_count: Calls before the timed ones.
+        warmup_count: Calls before the timed ones, fewer when they take long.
 
     Raises:
         ModelError: A format cannot be run.
@@ -130,7 +132,7 @@ def _alternate(runs: list[_Run], batch_size: int, repeat_count: int, warmup_coun
     """Let the formats take turns, the order turned round each time, until each has its repeats or its time is up."""
     for run in runs:
         run.calls, run.asked = [], 0
-        run.call(batch_size, warmup_count)
+        _warm_up(run, batch_size, warmup_count)
     order, open_runs = list(runs), list(runs)
     while open_runs:
         for run in order:
@@ -142,6 +144,14 @@ def _alternate(runs: list[_Run], batch_size: int, repeat_count: int, warmup_coun
             for run in open_runs
             if len(run.calls) < repeat_count and (run.spent_ms < BUDGET_MS or len(run.calls) < FEWEST_REPEATS)
         ]
+
+
+def _warm_up(run: _Run, batch_size: int, count: int) -> None:
+    spent_ms = 0.0
+    for _ in range(count):
+        spent_ms += sum(run.call(batch_size, 1)[0])
+        if spent_ms > _WARMUP_BUDGET_MS:
+            return
 
 
 def _measurement(bundle: Bundle, run: _Run, batch_size: int, threads: int) -> Measurement:

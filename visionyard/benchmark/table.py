@@ -1,6 +1,6 @@
 """The benchmark as a Markdown table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from visionyard.benchmark.measure import Measurement
 
@@ -23,13 +23,19 @@ _HEAD = (
 )
 
 
-def markdown(measurements: Sequence[Measurement], fastest: Measurement, skipped: Sequence[str]) -> str:
+def markdown(
+    measurements: Sequence[Measurement],
+    fastest: Measurement,
+    skipped: Sequence[str],
+    machine: Mapping[str, float | int | str],
+) -> str:
     """Return the table with a sentence on the fastest format before it and on what was skipped after it.
 
     Args:
         measurements: A row each, in their order.
         fastest: Named and marked.
         skipped: One sentence each.
+        machine: `cpu`, `cores`, `load_average`.
     """
     threads = f"{fastest.threads} thread" + ("s" if fastest.threads > 1 else "")
     images = "one image" if fastest.batch_size == 1 else f"{fastest.batch_size} images"
@@ -37,6 +43,7 @@ def markdown(measurements: Sequence[Measurement], fastest: Measurement, skipped:
         f"Fastest format that keeps the metric: **{fastest.format}**, {fastest.p50_ms:.1f} ms for {images}, {threads}.",
         "",
         "A call goes from encoded images to predictions; phases are means a call.",
+        f"Machine: {machine['cpu']}, {machine['cores']} cores, load {machine['load_average']} before the benchmark.",
         "",
         "| " + " | ".join(_HEAD) + " |",
         "| --- |" + " ---: |" * (len(_HEAD) - 1),

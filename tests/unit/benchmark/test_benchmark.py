@@ -207,11 +207,13 @@ def test_a_killed_worker_means_memory(tiny_bundle: Bundles, tmp_path: Path) -> N
 
 def test_the_table_reads_well() -> None:
     fastest = _one("onnx", 1, 5.04)
+    machine = {"cpu": "A CPU", "cores": 2, "load_average": 0.25}
 
-    text = markdown([fastest, _one("torchscript", 8, 40)], fastest, [])
+    text = markdown([fastest, _one("torchscript", 8, 40)], fastest, [], machine)
 
     assert text.startswith("Fastest format that keeps the metric: **onnx**, 5.0 ms for one image, 1 thread.")
     assert "| **onnx** | 1 | 1 | 5.0 | 6.0 | 7.6 | 198.4 |" in text
+    assert "Machine: A CPU, 2 cores, load 0.25 before the benchmark." in text
     assert "Skipped" not in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1

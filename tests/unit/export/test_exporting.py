@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.dataset import Dataset
 from visionyard.errors import ConfigError, DataError, ModelError, ParityError
-from visionyard.export import Origin, Tolerances, export_trained, exporting
+from visionyard.export import Origin, Tolerances, export_model, export_trained, exporting
 from visionyard.export.formats import write_onnx, write_torchscript
 from visionyard.export.statistics import distribution, reference_statistics
 from visionyard.inference import Bundle, Predictor
+from visionyard.models import get_plugin
+from visionyard.training import make_plan
 from visionyard.transforms import Classification, ClassificationPostprocessing
 
 
@@ -49,6 +52,45 @@ def test_a_bundle_holds_everything_it_promises(task: str, tiny_bundle: Callable[
     assert manifest.metrics[manifest.parity.metric_name] > 0.5
     for text in ("# tiny", "`blue`, `red`", "Apache-2.0", "model.onnx", manifest.checkpoint_digest):
         assert text in card
+
+
+def test_a_checkpoint_becomes_a_bundle_of_its_plugin(tiny_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    import torch
+
+    dataset = Dataset(tiny_dataset("classification"))
+    model = ModelConfig(name="torchvision-classification", preset="mobilenet_v3_small")
+    plan = make_plan(model, TrainingConfig(image_size_px=32), task="classification", classes=dataset.classes)
+    torch.manual_seed(0)
+    weights = get_plugin(plan.model_name).build(plan).state_dict()
+    content = {
+        "schema_version": 1,
+        "plan": plan.to_json(),
+        "config_digest": "c" * 64,
+        "dataset_digest": dataset.digest,
+        "epoch": 1,
+        "step": 1,
+        "metrics": {},
+        "weights": weights,
+    }
+    torch.save(content, tmp_path / "checkpoint.pt")
+
+    report = export_model(
+        tmp_path,
+        dataset.folder,
+        tmp_path / "bundle",
+        formats=["onnx"],
+        opset=18,
+        score_tolerance=0.001,
+        metric_tolerance=0.001,
+        metrics=None,
+        name="young",
+    )
+
+    manifest = Bundle.open(report.bundle).manifest
+    assert (manifest.name, manifest.plugin, manifest.preset) == ("young", plan.model_name, "mobilenet_v3_small")
+    assert manifest.licence == get_plugin(plan.model_name).info.licence
+    assert manifest.config_digest == "c" * 64
+    assert list(manifest.metrics) == ["top_1"]
 
 
 def test_figures_handed_in_are_the_figures_told(
