@@ -1,7 +1,9 @@
 // Line charts with hover, keyboard and legend. A series is { name, points: [[x, y], ...] }, perhaps with `note`, a text for
 // each point, and `style`, its classes.
 
-const FRAME = { width: 560, height: 300, left: 48, right: 14, top: 10, bottom: 40 };
+// More lines than these are drawn thin; the legend brings one forward.
+const MOST_PLAIN_SERIES = 10;
+const FRAME = { width: 560, height: 300, left: 58, right: 14, top: 10, bottom: 40 };
 
 function niceTicks(low, high, aim = 5) {
   const span = high - low || Math.abs(high) || 1;
@@ -44,7 +46,7 @@ function lineChart({ series, xLabel, yLabel, xDomain, yDomain, xFormat = short, 
     svg("line", { class: "axis", x1: left, x2: width - right, y1: toY(yLow), y2: toY(yLow) }),
     svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, xLabel),
     svg("text", { x: -(height - bottom + top) / 2, y: 11, transform: "rotate(-90)", "text-anchor": "middle" }, yLabel),
-    groups, guide);
+    svg("g", { class: series.length > MOST_PLAIN_SERIES && "is-crowded" }, groups), guide);
 
   let at = -1;
   const show = (index) => {

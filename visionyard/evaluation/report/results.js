@@ -63,14 +63,19 @@ function alarm({ leak, groups }) {
       "Split again by group (data.split_mode: group) and train again."));
 }
 
+function toldDetection({ thresholds, overall }) {
+  const start = `At confidence ${thresholds.confidence} the model finds`;
+  return overall.recall === 0 ? `${start} none of the objects.`
+    : `${start} ${percent(overall.recall)} of the objects, and ${percent(overall.precision)} of what it finds is right ` +
+      `(IoU ${thresholds.iou}).`;
+}
+
+const toldClassification = ({ overall }) => `${percent(overall.top_1, 1)} of the images are given their true class; ` +
+  `averaged over classes F1 is ${score(overall.macro_f1)}.`;
+
 function metricsSection({ task, metrics }) {
-  const { thresholds, overall, per_class: rows } = metrics;
+  const { overall, per_class: rows } = metrics;
   const isDetection = task === "detection";
-  const told = isDetection
-    ? `At confidence ${thresholds.confidence} the model finds ${percent(overall.recall)} of the objects, and ` +
-      `${percent(overall.precision)} of what it finds is right (IoU ${thresholds.iou}).`
-    : `${percent(overall.top_1, 1)} of the images are given their true class; averaged over classes F1 is ` +
-      `${score(overall.macro_f1)}.`;
   const [main, ...others] = isDetection
     ? ["ap_50", "ap_50_95", "precision", "recall", "f1"] : ["f1", "precision", "recall", "average_precision"];
   const columns = [
@@ -81,7 +86,7 @@ function metricsSection({ task, metrics }) {
   ];
   const hasUndefined = rows.some((row) => Object.values(row).includes(null));
   return [
-    lead(told),
+    lead(isDetection ? toldDetection(metrics) : toldClassification(metrics)),
     h("div", { class: "tiles is-small" },
       inOrder(overall).map(([name, value]) => tile(null, metricName(name), score(value), ""))),
     panel("By class", table(columns, rows),
@@ -158,7 +163,7 @@ function thresholdPanel(perClass, thresholds) {
   const best = means.indexOf(Math.max(...means));
   return panel("F1 by confidence threshold",
     lineChart({ ...UNIT_SQUARE, series, xLabel: "Threshold", yLabel: "F1", label: "F1 by confidence threshold" }),
-    small(`Averaged over classes F1 is highest, ${score(means[best])}, at a threshold of ${hundredths[best].toFixed(2)}; `,
+    means[best] > 0 && small(`Averaged over classes F1 is highest, ${score(means[best])}, at a threshold of ${hundredths[best].toFixed(2)}; `,
       `this page uses ${thresholds.confidence}.`));
 }
 
