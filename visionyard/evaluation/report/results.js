@@ -163,7 +163,8 @@ function thresholdPanel(perClass, thresholds) {
   const best = means.indexOf(Math.max(...means));
   return panel("F1 by confidence threshold",
     lineChart({ ...UNIT_SQUARE, series, xLabel: "Threshold", yLabel: "F1", label: "F1 by confidence threshold" }),
-    means[best] > 0 && small(`Averaged over classes F1 is highest, ${score(means[best])}, at a threshold of ${hundredths[best].toFixed(2)}; `,
+    means[best] > 0 && small(`Averaged over classes F1 is highest, ${score(means[best])}, at a threshold of `,
+      `${hundredths[best].toFixed(2)}; `,
       `this page uses ${thresholds.confidence}.`));
 }
 
