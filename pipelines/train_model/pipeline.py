@@ -11,7 +11,8 @@ from visionyard.components.train_model import train_model as train_stage
 from visionyard.components.validate_model import validate_model
 
 
-@dsl.pipeline(name="train-model")
+# Not "train-model": a compiled pipeline that has the name of one of its components is loaded as that component.
+@dsl.pipeline(name="visionyard-train-model")
 def train_model(
     data_source: str,
     run_name: str = "run",
