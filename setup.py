@@ -1,4 +1,4 @@
-"""Ship components/ and pipelines/ as visionyard.components and visionyard.pipelines; the rest stands in pyproject.toml."""
+"""Ship components/ and pipelines/ as parts of the package visionyard; the rest stands in pyproject.toml."""
 
 from setuptools import find_packages, setup
 

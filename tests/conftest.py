@@ -42,7 +42,7 @@ def _encode_png(image: np.ndarray) -> bytes:
 def write_dataset(folder: Path, *, task: str, classes: list[str], rows: list[dict[str, Any]]) -> Path:
     """Write a dataset version by hand, as visionyard.data.dataset documents it.
 
-    Each row has `split`, `image` ((H, W, 3) uint8), `class_ids`, and for detection `xyxy`; `group` is its key by default.
+    Each row has `split`, `image` ((H, W, 3) uint8), `class_ids`, for detection `xyxy`; `group` is its key by default.
     """
     table = []
     folder.mkdir(parents=True)

@@ -13,8 +13,8 @@ VisionyardError
 ├── ParityError                     an exported model differs from the trained one
 └── PreemptedError                  the process was told to stop
 
-Each message names the thing, the value, what was expected and the way out. `exit_class` is the word that the exit report
-and the retry policy read.
+Each message names the thing, the value, what was expected and the way out. `exit_class` is the word that the exit
+report and the retry policy read.
 """
 
 from collections.abc import Sequence

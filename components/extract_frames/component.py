@@ -1,7 +1,6 @@
 """The stage extract_frames."""
 
 from kfp import dsl
-
 from visionyard.components._images import DATA_IMAGE
 
 

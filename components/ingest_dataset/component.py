@@ -1,7 +1,6 @@
 """The stage ingest_dataset."""
 
 from kfp import dsl
-
 from visionyard.components._images import DATA_IMAGE
 
 
@@ -32,8 +31,12 @@ def ingest_dataset(
     with events.stage("ingest_dataset"):
         from pathlib import Path
 
+        from visionyard.config import parse_run_config
         from visionyard.data.ingest import ingest
 
-        report = ingest(source, Path(sources.path), kind=kind, group_pattern=group_pattern)
+        # Checked as in a run config: a run form can hold anything.
+        values = {"source": source, "kind": kind, "group_pattern": group_pattern}
+        data = parse_run_config({"data": values}).data
+        report = ingest(data.source, Path(sources.path), kind=data.kind, group_pattern=data.group_pattern)
         sources.metadata.update(report.metadata())
         events.figures(**report.figures())

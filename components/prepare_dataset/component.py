@@ -1,7 +1,6 @@
 """The stage prepare_dataset."""
 
 from kfp import dsl
-
 from visionyard.components._images import DATA_IMAGE
 
 

@@ -1,7 +1,6 @@
 """The stage validate_model."""
 
 from kfp import dsl
-
 from visionyard.components._images import TRAIN_IMAGE
 
 

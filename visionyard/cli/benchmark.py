@@ -25,14 +25,18 @@ def benchmark_command(
     """
     images = dataset or bundle.absolute().parent / "dataset"
     if not (images / "dataset.json").exists():
-        raise ConfigError(f"{images}: no dataset version there; name one with --dataset, its test images are measured on")
+        raise ConfigError(
+            f"{images}: no dataset version there; name one with --dataset, its test images are measured on"
+        )
     sizes, counts = _whole_numbers("--batch-sizes", batch_sizes), _whole_numbers("--threads", threads)
     from visionyard.benchmark import benchmark_model
 
     target = out or Path(f"benchmark-{bundle.absolute().parent.name}")
     with Progress(console=console, transient=True) as progress:
         progress.add_task("measuring", total=None)
-        benchmark_model(bundle, images, target, batch_sizes=sizes, threads=counts, repeat_count=repeat_count, warmup_count=3)
+        benchmark_model(
+            bundle, images, target, batch_sizes=sizes, threads=counts, repeat_count=repeat_count, warmup_count=3
+        )
     console.print((target / "benchmark.md").read_text(encoding="utf-8"), markup=False)
     console.print(f"wrote {target}", soft_wrap=True)
 

@@ -21,7 +21,11 @@ def _check_source(source: str) -> list[str]:
     if "://" in source and not source.startswith("file://"):
         scheme = source.partition("://")[0]
         known = {"s3", "http", "https"}
-        return [] if scheme in known else [f"data.source = {source!r}: unknown scheme; expected a path, s3:// or http(s)://"]
+        return (
+            []
+            if scheme in known
+            else [f"data.source = {source!r}: unknown scheme; expected a path, s3:// or http(s)://"]
+        )
     path = Path(source.removeprefix("file://")).expanduser()
     if not path.exists():
         return [f"data.source = {source!r}: no such file or folder (looked at {path.absolute()})"]
@@ -38,7 +42,9 @@ def _check_weights(config: RunConfig) -> list[str]:
         return []
     if get_plugin(config.model.name).check_weights_name(weights) or Path(weights).expanduser().is_file():
         return []
-    return [f"model.weights = {weights!r}: no such file; nothing is downloaded by name: give a path or an s3:// address"]
+    return [
+        f"model.weights = {weights!r}: no such file; nothing is downloaded by name: give a path or an s3:// address"
+    ]
 
 
 def _check_plan(config: RunConfig) -> None:

@@ -64,8 +64,10 @@ def config_page() -> str:
         "",
         "# Run config",
         "",
-        "`visionyard init` writes these as a commented file; `--set section.key=value` overrides one; the environment "
-        "variable `VISIONYARD_SET_SECTION__KEY` does too; the pipeline's parameter is `section_key`.",
+        (
+            "`visionyard init` writes these as a commented file; `--set section.key=value` overrides one; the "
+            "environment variable `VISIONYARD_SET_SECTION__KEY` does too; the pipeline's parameter is `section_key`."
+        ),
         "",
     ]
     for name, field in RunConfig.model_fields.items():

@@ -1,4 +1,4 @@
-"""The live view of a run: stages, bars with rate and time left, the training's loss and metric, read from run events."""
+"""The live view of a run: stages, bars with rate and time left, the training's loss and metric, from run events."""
 
 import time
 from collections.abc import Sequence

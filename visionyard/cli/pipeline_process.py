@@ -1,7 +1,7 @@
 """The child process that runs a pipeline by KFP's local runner.
 
-KFP's runner patches `print` and the root logger for good and leaves orphans when it is killed alone, so it has a process
-group of its own: started by `visionyard.cli.local_run`, stopped by a signal to the group.
+KFP's runner patches `print` and the root logger for good and leaves orphans when it is killed alone, so it has a
+process group of its own: started by `visionyard.cli.local_run`, stopped by a signal to the group.
 """
 
 import json

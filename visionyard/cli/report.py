@@ -17,11 +17,20 @@ def rebuild_report(folder: RunFolder) -> Path:
     needed = [folder.path / "evaluation", folder.path / "dataset"]
     if missing := [path.name for path in needed if not path.exists()]:
         raise VisionyardError(
-            f"{folder.path}: the run has no {' and no '.join(missing)} yet; run the same `visionyard run` again to go on"
+            f"{folder.path}: the run has no {' and no '.join(missing)} yet; the same `visionyard run` goes on with it"
         )
-    optional = {name: folder.path / place for name, place in _OPTIONAL.items() if (folder.path / place).exists()}
-    build_report(folder.report, evaluation=needed[0], dataset=needed[1], title=folder.name, **optional)
+    training, bundle, benchmark = (_if_there(folder.path / place) for place in ("model", "bundle", "benchmark"))
+    build_report(
+        folder.report,
+        evaluation=needed[0],
+        dataset=needed[1],
+        training=training,
+        bundle=bundle,
+        benchmark=benchmark,
+        title=folder.name,
+    )
     return folder.report
 
 
-_OPTIONAL = {"training": "model", "bundle": "bundle", "benchmark": "benchmark"}
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None

@@ -101,7 +101,7 @@ class RunFolder:
     def publish_outputs(self) -> None:
         """Put the newest output of every finished stage where it can always be found.
 
-        Files are hard links to KFP's own, so that nothing is stored twice; where links are not possible they are copies.
+        Files are hard links to KFP's own, so that nothing is stored twice; where links cannot be made they are copies.
         """
         for stage in TRAIN_MODEL_STAGES:
             for artifact, place in stage.places.items():
@@ -120,7 +120,7 @@ def _replace(source: Path, target: Path) -> None:
         _link(str(source), str(work))
     if target.is_dir():
         shutil.rmtree(target)
-    os.replace(work, target)
+    work.replace(target)
 
 
 def _link(source: str, target: str) -> None:

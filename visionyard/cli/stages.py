@@ -1,4 +1,4 @@
-"""What the live view knows of each pipeline's stages without importing KFP: their order, titles and where outputs go."""
+"""What the live view knows of a pipeline's stages without importing KFP: order, titles and where outputs go."""
 
 from dataclasses import dataclass, field
 

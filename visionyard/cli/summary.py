@@ -16,7 +16,9 @@ from visionyard.config import RunConfig
 
 def print_success(console: Console, view: RunView, folder: RunFolder, config: RunConfig) -> None:
     """Print stage, time and key figure of each stage, where things are, and what to do next."""
-    table = Table(title=f"{folder.name}: done", title_style="bold green", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{folder.name}: done", title_style="bold green", title_justify="left", box=None, pad_edge=False
+    )
     for heading, justify in (("Stage", "left"), ("Time", "right"), ("Key figure", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for state in view.states.values():

@@ -1,7 +1,8 @@
 """The interface of a model: what a plugin says of itself, and what the platform gives it for training.
 
-A plugin builds an architecture, trains it (by the platform's loop or its own), and says how images become its input and
-its output becomes predictions. Checkpoints, resuming, metrics, inference, export, parity and benchmark are the platform's.
+A plugin builds an architecture, trains it (by the platform's loop or its own), and says how images become its input
+and its output becomes predictions. Checkpoints, resuming, metrics, inference, export, parity and benchmark are the
+platform's.
 """
 
 from abc import ABC, abstractmethod

@@ -118,8 +118,8 @@ def _load_named(module: "nn.Module", preset: str, name: str) -> None:
         raise ModelError(f"model.weights = {name!r}: torchvision has no such weights for {preset}") from None
     except (URLError, OSError) as error:
         raise ModelError(
-            f"model.weights = {name!r}: torchvision could not download them ({error}); fetch the .pth file by other means "
-            "and give its path"
+            f"model.weights = {name!r}: torchvision could not download them ({error}); fetch the .pth file by other "
+            "means and give its path"
         ) from None
     transfer_weights(module, state, source=Path(name))
 

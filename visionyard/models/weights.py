@@ -145,8 +145,8 @@ def transfer_weights(module: "nn.Module", weights: "Mapping[str, Tensor]", *, so
     if len(taken) < max(1, len(own) // 10):
         raise ModelError(
             f"{source}: these are weights of another architecture: {len(taken)} of the model's {len(own)} tensors fit "
-            f"(the file has {len(weights)}, such as {_example(weights.items())}; the model has {_example(own.items())}); "
-            "choose the preset they were trained with in model.preset"
+            f"(the file has {len(weights)}, such as {_example(weights.items())}; the model has "
+            f"{_example(own.items())}); choose the preset they were trained with in model.preset"
         )
     module.load_state_dict(taken, strict=False)
     return Transfer(taken_count=len(taken), total_count=len(own), by_order=by_order)

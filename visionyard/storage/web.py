@@ -108,11 +108,11 @@ class WebStore(Store):
 
         return self._call(read)
 
-    def write_bytes(self, data: bytes) -> None:  # noqa: ARG002
+    def write_bytes(self, data: bytes) -> None:
         """See Store."""
         raise self._read_only()
 
-    def upload(self, path: Path) -> None:  # noqa: ARG002
+    def upload(self, path: Path) -> None:
         """See Store."""
         raise self._read_only()
 

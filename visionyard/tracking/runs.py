@@ -1,9 +1,9 @@
 """Experiment runs in MLflow: one parent a pipeline run, one child a training.
 
-Tracking is on where `MLFLOW_TRACKING_URI` is set (a local run sets it to an SQLite file beside its folders). A run is found
-again by its tag, so that a pipeline that was stopped and started again fills the same one. Where KFP's own MLflow plugin
-has opened a run for the task (`MLFLOW_RUN_ID`), that one is used. A tracking server that fails never ends a training: the
-loss of tracking is told once and the work goes on.
+Tracking is on where `MLFLOW_TRACKING_URI` is set (a local run sets it to an SQLite file beside its folders). A run is
+found again by its tag, so that a pipeline that was stopped and started again fills the same one. Where KFP's own MLflow
+plugin has opened a run for the task (`MLFLOW_RUN_ID`), that one is used. A tracking server that fails never ends a
+training: the loss of tracking is told once and the work goes on.
 """
 
 import os

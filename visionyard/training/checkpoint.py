@@ -1,8 +1,8 @@
 """Checkpoints that survive a kill at any moment, on a local disk or an object store.
 
-A store is a folder or an s3:// prefix that holds `checkpoint-<epoch>-<step>.pt` files and `checkpoints.json`, the pointer.
-A checkpoint is written under a temporary name, flushed, hashed and renamed; only then the pointer is swapped, so that it
-never names a file that is not whole. Kept are the newest three, the best, and none else.
+A store is a folder or an s3:// prefix that holds `checkpoint-<epoch>-<step>.pt` files and `checkpoints.json`, the
+pointer. A checkpoint is written under a temporary name, flushed, hashed and renamed; only then the pointer is swapped,
+so that it never names a file that is not whole. Kept are the newest three, the best, and none else.
 """
 
 import io
@@ -97,7 +97,9 @@ class CheckpointStore:
         rated = [entry for entry in self.entries if entry.fitness is not None]
         return max(rated, key=lambda entry: (entry.fitness, entry.epoch), default=None)
 
-    def save(self, plan: TrainingPlan, state: TrainingState, *, metrics: Mapping[str, float], fitness: float | None) -> None:
+    def save(
+        self, plan: TrainingPlan, state: TrainingState, *, metrics: Mapping[str, float], fitness: float | None
+    ) -> None:
         """Write a checkpoint, swap the pointer, and remove what is no longer kept.
 
         Args:
@@ -205,7 +207,9 @@ def load_checkpoint(data: bytes, *, name: str) -> dict[str, Any]:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise ArtifactError(f"{name}: not a loadable checkpoint ({type(error).__name__}); it was cut short or altered") from None
+        raise ArtifactError(
+            f"{name}: not a loadable checkpoint ({type(error).__name__}); it was cut short or altered"
+        ) from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise ArtifactError(f"{name}: schema_version {version!r} is not known, expected {SCHEMA_VERSION}")

@@ -1,4 +1,4 @@
-"""Batches of a dataset version for the training loop: every order and every augmentation follows from seed and epoch."""
+"""Batches of a dataset version for the training loop: order and augmentation follow from seed and epoch alone."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,9 @@ class ImageSplit(TorchDataset["tuple[Tensor, int]"]):
     training resumed in the middle of an epoch goes on exactly as it would have.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, transform: "Callable[[np.ndarray], Tensor]", *, seed: int) -> None:
+    def __init__(
+        self, dataset: Dataset, split: Split, transform: "Callable[[np.ndarray], Tensor]", *, seed: int
+    ) -> None:
         """Read `split` of `dataset`, each image through `transform`."""
         self._dataset = dataset
         self._split = split

@@ -6,6 +6,7 @@ CPU a resumed training ends bit for bit like one that was never interrupted.
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,16 +54,12 @@ class _Loop:
         self.train_split = ImageSplit(session.dataset, "train", recipe.augment, seed=plan.seed)
         self.order = EpochOrder(len(self.train_split), seed=plan.seed)
         workers = session.loader_workers
-        self.train_loader = make_loader(
-            self.train_split, batch_size=plan.batch_size, workers=workers, order=self.order
-        )
+        self.train_loader = make_loader(self.train_split, batch_size=plan.batch_size, workers=workers, order=self.order)
         val_split = ImageSplit(session.dataset, "val", Preprocess(recipe.preprocessing), seed=plan.seed)
         self.val_loader = make_loader(val_split, batch_size=plan.batch_size, workers=workers)
         self.batch_count = len(self.train_loader)
         step_count = self.batch_count * plan.epochs
-        optimizer = torch.optim.AdamW(
-            recipe.module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
-        )
+        optimizer = torch.optim.AdamW(recipe.module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.model, self.optimizer = self.accelerator.prepare(recipe.module, optimizer)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer.optimizer, lambda step: learning_rate_factor(step, step_count)
@@ -83,7 +80,7 @@ class _Loop:
             fitness = metrics["top_1"] - _LOSS_WEIGHT * min(metrics["val_loss"], 100.0)
             self.saved_at = time.monotonic()
             is_enough = self.session.epoch_done(
-                metrics=metrics, fitness=fitness, state=lambda: self._state(epoch, 0), epoch=epoch  # noqa: B023
+                metrics=metrics, fitness=fitness, state=partial(self._state, epoch, 0), epoch=epoch
             )
             if is_enough:
                 return

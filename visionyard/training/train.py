@@ -72,7 +72,13 @@ class TrainingReport:
 
 
 def train_model(
-    dataset: Path, target: Path, *, model: ModelConfig, training: TrainingConfig, checkpoints_uri: str, allow_leak: bool = False
+    dataset: Path,
+    target: Path,
+    *,
+    model: ModelConfig,
+    training: TrainingConfig,
+    checkpoints_uri: str,
+    allow_leak: bool = False,
 ) -> TrainingReport:
     """Train a model and write its best checkpoint and curves.
 
@@ -148,9 +154,9 @@ def _check_dataset(dataset: Dataset, *, allow_leak: bool) -> None:
     leak = dataset.info.get("leak", {})
     if leak.get("is_leaky") and not allow_leak:
         raise DataError(
-            f"the split leaks: {leak['group_overlap']} groups and {leak['identical_images']} identical images stand in two "
-            "splits, so that the test would flatter the model; use data.split_mode group, or train all the same with "
-            "data.allow_leak true"
+            f"the split leaks: {leak['group_overlap']} groups and {leak['identical_images']} identical images stand in "
+            "two splits, so that the test would flatter the model; use data.split_mode group, or train all the same "
+            "with data.allow_leak true"
         )
     if leak.get("is_leaky"):
         events.warn("training on a split that leaks, as data.allow_leak says; its metrics are too good")
@@ -164,8 +170,8 @@ def _fetch_weights(model: ModelConfig, scratch: Path) -> Path | None:
     path = Path(model.weights).expanduser()
     if not path.is_file():
         raise ModelError(
-            f"model.weights = {model.weights!r}: no such file; nothing is downloaded by name: fetch the weights yourself "
-            "and give a path or an s3:// address"
+            f"model.weights = {model.weights!r}: no such file; nothing is downloaded by name: fetch the weights "
+            "yourself and give a path or an s3:// address"
         )
     return path
 

@@ -68,7 +68,10 @@ def test_check_tells_all_mistakes_at_once(tmp_path: Path):
     ("arguments", "part"),
     [
         (["run", "gone.yaml"], "gone.yaml: no such file"),
-        (["run", "run.yaml", "--set", "training.epoch=3"], "training.epoch: unknown key; did you mean training.epochs?"),
+        (
+            ["run", "run.yaml", "--set", "training.epoch=3"],
+            "training.epoch: unknown key; did you mean training.epochs?",
+        ),
         (["run", "run.yaml", "--set", "training.epochs=x"], "training.epochs = 'x'"),
         (["compile", "nope", "-o", "p.yaml"], "nope: no such pipeline"),
         (["models", "show", "nope"], "'nope': no such plugin"),

@@ -27,7 +27,7 @@ def test_the_three_plugins_are_there():
 
 
 def test_an_unknown_plugin_is_refused_with_the_names_there_are():
-    with pytest.raises(ConfigError, match="'yolo': no such plugin; known:.*yolo-detection"):
+    with pytest.raises(ConfigError, match=r"'yolo': no such plugin; known:.*yolo-detection"):
         get_plugin("yolo")
 
 

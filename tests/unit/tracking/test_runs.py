@@ -1,4 +1,4 @@
-"""Tracking into a real MLflow store: one parent, one child, found again after a restart; never the end of a training."""
+"""Tracking into a real MLflow store: one parent, one child, found again after a restart; it never ends a training."""
 
 import json
 from pathlib import Path

@@ -145,7 +145,7 @@ def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path):
 @pytest.mark.parametrize("bad", [math.nan, math.inf], ids=["nan", "infinite"])
 def test_a_fitness_that_is_no_number_ends_the_training(bad: float, tmp_path: Path):
     session = _session(tmp_path)
-    with pytest.raises(NotANumberError, match="epoch 1: val_loss.*learning_rate"):
+    with pytest.raises(NotANumberError, match=r"epoch 1: val_loss.*learning_rate"):
         session.epoch_done(metrics={"val_loss": bad}, fitness=0.5, state=lambda: TrainingState({}, {}, 1), epoch=1)
     assert session.store.entries == []
 
@@ -192,7 +192,7 @@ def test_a_leaky_split_is_refused_unless_allowed_by_name(shapes_dataset: Callabl
     info = json.loads((dataset / "dataset.json").read_text())
     info["leak"] = {"is_leaky": True, "group_overlap": 3, "identical_images": 0}
     (dataset / "dataset.json").write_text(json.dumps(info))
-    with pytest.raises(DataError, match="3 groups.*data.allow_leak"):
+    with pytest.raises(DataError, match=r"3 groups.*data.allow_leak"):
         _train(dataset, tmp_path, "torchvision-classification", epochs=1)
 
 

@@ -1,4 +1,4 @@
-"""Keep Ultralytics offline and silent: no download, no telemetry, no automatic pip install, the user's settings untouched.
+"""Keep Ultralytics offline and silent: no download, no telemetry, no pip install, the user's settings untouched.
 
 Its switches are read while it is imported, so everything here must run before; `load_ultralytics` is the only door.
 """
@@ -35,7 +35,7 @@ def load_ultralytics(module: str = "ultralytics") -> Any:
     loaded = import_module(module)
     logging.getLogger("ultralytics").setLevel(logging.ERROR)
     settings = import_module("ultralytics.utils").SETTINGS
-    # Not through SETTINGS.update: that writes its file. The MLflow and other loggers are on when their package is there.
+    # Not through SETTINGS.update: that writes its file. Loggers such as MLflow's are on when their package is there.
     for name in ("sync", "mlflow", "comet", "clearml", "dvc", "neptune", "raytune", "tensorboard", "wandb", "hub"):
         dict.__setitem__(settings, name, False)
     return loaded

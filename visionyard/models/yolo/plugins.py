@@ -118,7 +118,9 @@ class YoloPlugin(ModelPlugin):
         if not name or name in self.info.presets:
             return super().preset(name)
         if name.endswith(".pt"):
-            raise ConfigError(f"model.preset = {name!r}: weights belong in model.weights; a preset is a .yaml or a name")
+            raise ConfigError(
+                f"model.preset = {name!r}: weights belong in model.weights; a preset is a .yaml or a name"
+            )
         self.architecture(name)
         return name, self._fallback
 

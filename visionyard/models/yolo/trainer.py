@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionyard.errors import NotANumberError
 from visionyard.models.plugin import TrainingSession, TrainingState
@@ -15,113 +15,121 @@ from visionyard.models.yolo.environment import load_ultralytics
 _CACHE_MEMORY_SHARE = 0.25
 
 
+class _SessionMixin:
+    """Replaces what of Ultralytics' trainers touches the outside.
+
+    That is: the data set check (it may download), the model's set-up (it reads pickles), saving (it is not atomic and
+    writes pickles), resuming (it derives the raw weights from the average), the last validation (ours judges on the
+    test split), recovery from NaN (it goes on silently), and all integrations.
+    """
+
+    if TYPE_CHECKING:
+        # The attributes of Ultralytics' trainers, which have no annotations of their own.
+        stop: Any
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(
+        self, session: TrainingSession, task: str, data: Mapping[str, Any], overrides: Mapping[str, Any]
+    ) -> None:
+        self.session = session
+        self._description = dict(data)
+        self._batches_done = 0
+        super().__init__(overrides={**overrides, "task": task})  # type: ignore[call-arg]
+
+    def get_dataset(self) -> dict[str, Any]:
+        return self._description
+
+    def setup_model(self) -> None:
+        architecture = copy.deepcopy(self.session.plan.architecture)
+        self.model = self.get_model(cfg=architecture, weights=None, verbose=False)
+        if self.session.resume is not None:
+            self.model.load_state_dict(self.session.resume.training["model"])
+        elif self.session.weights is not None:
+            weights = read_weights(self.session.weights)
+            transfer_weights(self.model, weights, source=self.session.weights)
+
+    def resume_training(self, ckpt: Any) -> None:
+        if self.session.resume is None:
+            return
+        saved = self.session.resume.training
+        self._load_checkpoint_state({key: saved[key] for key in ("optimizer", "scaler", "best_fitness")})
+        self.ema.ema.load_state_dict(self.session.resume.weights)
+        self.ema.updates = saved["updates"]
+        self.start_epoch = self.session.resume.epoch
+        if getattr(self.model.model[-1], "one2one_cv2", None) is not None:
+            # The losses of a head with two branches are weighted by the epoch.
+            self.model.criterion = self.model.init_criterion()
+            self.model.criterion.updates = self.start_epoch - 1
+            self.model.criterion.update()
+
+    def save_model(self) -> bool:
+        metrics = {**self.label_loss_items(self.tloss), **self.metrics, **self.lr}
+        is_enough = self.session.epoch_done(
+            metrics=curve_metrics(metrics),
+            fitness=float(self.fitness),
+            state=self._state,
+            epoch=self.epoch + 1,
+        )
+        self.stop |= is_enough
+        return True
+
+    def _state(self) -> TrainingState:
+        return TrainingState(
+            weights=self.ema.ema.state_dict(),
+            training={
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "updates": self.ema.updates,
+                "best_fitness": float(self.best_fitness),
+            },
+            epoch=self.epoch + 1,
+            step=(self.epoch + 1) * len(self.train_loader),
+        )
+
+    def final_eval(self) -> None:
+        return
+
+    def save_metrics(self, metrics: Any) -> None:
+        return
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        if self.loss is not None and not self.loss.isfinite():
+            raise NotANumberError(
+                f"epoch {epoch + 1}: the loss is {float(self.loss)}; lower training.learning_rate "
+                f"(now {self.args.lr0}) or set training.mixed_precision to no"
+            )
+        return False
+
+    def _seed_epoch(self) -> None:
+        """Seed everything by the epoch, so that a resumed training draws as one that was never interrupted."""
+        import torch
+
+        seed = (self.session.plan.seed * 1_000_003 + self.epoch) % 2**31
+        load_ultralytics("ultralytics.utils.torch_utils").init_seeds(seed, deterministic=self.args.deterministic)
+        loader = self.train_loader
+        if loader.num_workers == 0:
+            # Its iterator lives through all epochs and has drawn from the generator already.
+            loader.reset()
+            loader.generator.manual_seed(seed)
+        torch.manual_seed(seed)
+
+    def run_callbacks(self, event: str) -> None:
+        if event == "on_train_epoch_start":
+            self._batches_done = 0
+            self._seed_epoch()
+        elif event == "on_train_batch_end":
+            self._batches_done += 1
+            self.session.batch_done(self.epoch + 1, self._batches_done, len(self.train_loader))
+
+
 @cache
 def session_trainer(task: str) -> type:
-    """Return Ultralytics' trainer class for `detect` or `classify`, with what touches the outside replaced.
-
-    Replaced are: the data set check (it may download), the model's set-up (it reads pickles), saving (it is not atomic and
-    writes pickles), resuming (it derives the raw weights from the average), the last validation (ours judges on the test
-    split), recovery from NaN (it goes on silently), and all integrations.
-    """
+    """Return Ultralytics' trainer class for `detect` or `classify`, driven by a session."""
     names = {"detect": "DetectionTrainer", "classify": "ClassificationTrainer"}
-    base: Any = getattr(load_ultralytics(f"ultralytics.models.yolo.{task}"), names[task])
-
-    class SessionTrainer(base):  # type: ignore[misc]
-        """One training of a session."""
-
-        def __init__(self, session: TrainingSession, data: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-            self.session = session
-            self._description = dict(data)
-            self._batches_done = 0
-            super().__init__(overrides={**overrides, "task": task})
-
-        def get_dataset(self) -> dict[str, Any]:
-            return self._description
-
-        def setup_model(self) -> None:
-            architecture = copy.deepcopy(self.session.plan.architecture)
-            self.model = self.get_model(cfg=architecture, weights=None, verbose=False)
-            if self.session.resume is not None:
-                self.model.load_state_dict(self.session.resume.training["model"])
-            elif self.session.weights is not None:
-                weights = read_weights(self.session.weights)
-                transfer_weights(self.model, weights, source=self.session.weights)
-
-        def resume_training(self, ckpt: Any) -> None:
-            if self.session.resume is None:
-                return
-            saved = self.session.resume.training
-            self._load_checkpoint_state({key: saved[key] for key in ("optimizer", "scaler", "best_fitness")})
-            self.ema.ema.load_state_dict(self.session.resume.weights)
-            self.ema.updates = saved["updates"]
-            self.start_epoch = self.session.resume.epoch
-            if getattr(self.model.model[-1], "one2one_cv2", None) is not None:
-                # The losses of a head with two branches are weighted by the epoch.
-                self.model.criterion = self.model.init_criterion()
-                self.model.criterion.updates = self.start_epoch - 1
-                self.model.criterion.update()
-
-        def save_model(self) -> bool:
-            metrics = {**self.label_loss_items(self.tloss), **self.metrics, **self.lr}
-            is_enough = self.session.epoch_done(
-                metrics=curve_metrics(metrics),
-                fitness=float(self.fitness),
-                state=self._state,
-                epoch=self.epoch + 1,
-            )
-            self.stop |= is_enough
-            return True
-
-        def _state(self) -> TrainingState:
-            return TrainingState(
-                weights=self.ema.ema.state_dict(),
-                training={
-                    "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                    "updates": self.ema.updates,
-                    "best_fitness": float(self.best_fitness),
-                },
-                epoch=self.epoch + 1,
-                step=(self.epoch + 1) * len(self.train_loader),
-            )
-
-        def final_eval(self) -> None:
-            return
-
-        def save_metrics(self, metrics: Any) -> None:
-            return
-
-        def _handle_nan_recovery(self, epoch: int) -> bool:
-            if self.loss is not None and not self.loss.isfinite():
-                raise NotANumberError(
-                    f"epoch {epoch + 1}: the loss is {float(self.loss)}; lower training.learning_rate "
-                    f"(now {self.args.lr0}) or set training.mixed_precision to no"
-                )
-            return False
-
-        def _seed_epoch(self) -> None:
-            """Seed everything by the epoch, so that a resumed training draws as one that was never interrupted."""
-            import torch
-
-            seed = (self.session.plan.seed * 1_000_003 + self.epoch) % 2**31
-            load_ultralytics("ultralytics.utils.torch_utils").init_seeds(seed, deterministic=self.args.deterministic)
-            loader = self.train_loader
-            if loader.num_workers == 0:
-                # Its iterator lives through all epochs and has drawn from the generator already.
-                loader.reset()
-                loader.generator.manual_seed(seed)
-            torch.manual_seed(seed)
-
-        def run_callbacks(self, event: str) -> None:
-            if event == "on_train_epoch_start":
-                self._batches_done = 0
-                self._seed_epoch()
-            elif event == "on_train_batch_end":
-                self._batches_done += 1
-                self.session.batch_done(self.epoch + 1, self._batches_done, len(self.train_loader))
-
-    return SessionTrainer
+    base = getattr(load_ultralytics(f"ultralytics.models.yolo.{task}"), names[task])
+    return type("SessionTrainer", (_SessionMixin, base), {})
 
 
 def run_training(
@@ -139,6 +147,7 @@ def run_training(
     plan = session.plan
     trainer = session_trainer(task)(
         session,
+        task,
         data,
         {
             "model": "visionyard.yaml",
