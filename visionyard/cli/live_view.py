@@ -113,16 +113,19 @@ class RunView:
     def _print_step(self, state: StageState, kind: str) -> None:
         title = state.info.title
         if kind == "stage_started":
-            self._console.print(f"{title}: started", highlight=False)
+            self._say(f"{title}: started")
         elif kind == "epoch":
-            self._console.print(f"{title}: {state.epoch_text}", highlight=False)
+            self._say(f"{title}: {state.epoch_text}")
         elif kind == "warning":
-            self._console.print(f"{title}: note: {state.warnings[-1]}", highlight=False, soft_wrap=True)
+            self._say(f"{title}: note: {state.warnings[-1]}")
         elif kind == "stage_finished":
             text = f"{title}: done in {format_duration(state.elapsed_s)}"
-            self._console.print(f"{text}; {figure_text(state)}".rstrip("; "), highlight=False)
+            self._say(f"{text}; {figure_text(state)}".rstrip("; "))
         elif kind == "stage_failed":
-            self._console.print(f"{title}: failed after {format_duration(state.elapsed_s)}", highlight=False)
+            self._say(f"{title}: failed after {format_duration(state.elapsed_s)}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> Group:
         grid = Table.grid(padding=(0, 2))

@@ -121,6 +121,8 @@ def _start(folder: RunFolder, *, experiment: str) -> "subprocess.Popen[bytes]":
     environment = {
         # Two cores train twice as fast as the one thread that Ultralytics would set.
         "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+        # Waiting threads sleep, not spin: beside another busy process, validating 100 images took 8 s in place of 19.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
         "MLFLOW_EXPERIMENT_NAME": experiment,
         **os.environ,

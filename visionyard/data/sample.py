@@ -19,6 +19,7 @@ from visionyard.atomic import atomic_folder
 from visionyard.data.sample_labels import Sight, sights, write_cvat
 from visionyard.data.sample_scene import (
     INKS_RGB,
+    PHOTOGRAPHS,
     Actor,
     Camera,
     make_stamp,
@@ -44,12 +45,14 @@ class Layout:
         clip_count: Clips in all; a multiple of the classes where each clip has one.
         spots_xy: Where digits pass, in shares of width and height; each is taken by one digit after the other.
         scales: Least and greatest size of a digit, in stamp sizes of 120 px with about 80 px of ink.
+        shot_s: Time until the picture cuts to another photograph and other digits, seconds; None: no cuts.
     """
 
     classes: tuple[str, ...]
     clip_count: int
     spots_xy: tuple[tuple[float, float], ...]
     scales: tuple[float, float]
+    shot_s: float | None = None
 
 
 LAYOUTS: dict[SampleKind, Layout] = {
@@ -62,8 +65,10 @@ LAYOUTS: dict[SampleKind, Layout] = {
     "digits-classification": Layout(
         classes=("three", "four", "seven"),
         clip_count=24,
-        spots_xy=((0.3, 0.45), (0.7, 0.55)),
-        scales=(1.4, 2.0),
+        spots_xy=((0.5, 0.5),),
+        scales=(2.0, 2.6),
+        # A photograph that stays would tell a clip's class; with cuts every class is seen on all of them.
+        shot_s=0.5,
     ),
 }
 
@@ -129,23 +134,28 @@ def make_sample(
 
 
 @dataclass(frozen=True)
+class _Shot:
+    """A piece of a clip without cuts: its background, its digits (later ones on top) and its length."""
+
+    camera: Camera
+    actors: list[Actor]
+    frame_count: int
+
+
+@dataclass(frozen=True)
 class _ClipPlan:
     """A clip that is still to be drawn.
 
     Attributes:
         stem: Its path without suffix.
         classes: Labels of its tracks; none where its folder is its label.
-        camera: Its background.
-        actors: Its digits, later ones on top.
-        frame_count: Its length.
+        shots: What it shows, one after the other.
         seed: Of the places where its noise is taken.
     """
 
     stem: Path
     classes: tuple[str, ...]
-    camera: Camera
-    actors: list[Actor]
-    frame_count: int
+    shots: list[_Shot]
     seed: tuple[int, int]
 
 
@@ -187,13 +197,18 @@ def _plan(
     if kind == "digits-detection":
         stem, shown, labels = work / f"clip-{index + 1:02d}", layout.classes, layout.classes
     else:
-        # The classes take turns on each photograph, so that a background tells nothing about the class.
         turn, class_index = divmod(index, len(layout.classes))
         name = layout.classes[class_index]
         stem, shown, labels = work / name / f"{name}-{turn + 1:02d}", (name,), ()
-    camera = _camera(rng, index if labels else index // len(layout.classes))
-    actors = _actors(rng, layout, shown, scans, frame_count)
-    return _ClipPlan(stem, labels, camera, actors, frame_count, (seed, index))
+    most = frame_count if layout.shot_s is None else round(layout.shot_s * FRAMES_PER_S)
+    photographs = rng.permutation(len(PHOTOGRAPHS)) if layout.shot_s else [index % len(PHOTOGRAPHS)]
+    shots = []
+    for number, start in enumerate(range(0, frame_count, most)):
+        length = min(most, frame_count - start)
+        camera = _camera(rng, int(photographs[number % len(photographs)]))
+        actors = _actors(rng, layout, shown, scans, length)
+        shots.append(_Shot(camera, actors, length))
+    return _ClipPlan(stem, labels, shots, (seed, index))
 
 
 def _make_clip(plan: _ClipPlan) -> int:
@@ -220,31 +235,42 @@ def _camera(rng: np.random.Generator, index: int) -> Camera:
 def _actors(
     rng: np.random.Generator, layout: Layout, classes: tuple[str, ...], scans: _ScanStock, frame_count: int
 ) -> list[Actor]:
-    """Fill each spot with one digit after the other, from before the first frame to after the last."""
+    """Fill each spot with one digit after the other; between cuts with a single one, half on its way."""
     actors = []
     turn = int(rng.integers(len(classes)))
     for spot_xy in layout.spots_xy:
         start = -int(rng.uniform(0.2, 1.2) * FRAMES_PER_S)
         while start < frame_count:
             stay = int(rng.uniform(2.0, 3.0) * FRAMES_PER_S)
+            if layout.shot_s is not None:
+                start = (frame_count - stay) // 2
             class_name = classes[turn % len(classes)]
             turn += 1
-            stamp = make_stamp(scans.take(class_name), INKS_RGB[rng.integers(len(INKS_RGB))])
-            low, high = rng.uniform(*layout.scales, 2)
-            actors.append(
-                Actor(
-                    class_name=class_name,
-                    stamp=stamp,
-                    first_frame=start,
-                    frame_count=stay,
-                    path_xy=_path(rng, spot_xy),
-                    scales=(float(low), float(high)),
-                    tilt_deg=float(rng.uniform(-12, 12)),
-                    swing_deg=float(rng.uniform(-15, 15)),
-                )
-            )
+            actors.append(_actor(rng, layout, class_name, scans.take(class_name), spot_xy, start, stay))
             start += stay - int(0.3 * FRAMES_PER_S)
     return [actors[i] for i in rng.permutation(len(actors))]
+
+
+def _actor(
+    rng: np.random.Generator,
+    layout: Layout,
+    class_name: str,
+    scan: np.ndarray,
+    spot_xy: tuple[float, float],
+    start: int,
+    stay: int,
+) -> Actor:
+    low, high = rng.uniform(*layout.scales, 2)
+    return Actor(
+        class_name=class_name,
+        stamp=make_stamp(scan, INKS_RGB[rng.integers(len(INKS_RGB))]),
+        first_frame=start,
+        frame_count=stay,
+        path_xy=_path(rng, spot_xy),
+        scales=(float(low), float(high)),
+        tilt_deg=float(rng.uniform(-12, 12)),
+        swing_deg=float(rng.uniform(-15, 15)),
+    )
 
 
 def _path(rng: np.random.Generator, spot_xy: tuple[float, float]) -> np.ndarray:
@@ -253,7 +279,7 @@ def _path(rng: np.random.Generator, spot_xy: tuple[float, float]) -> np.ndarray:
     spot = (np.array(spot_xy) + rng.uniform(-0.08, 0.08, 2)) * size
     ends = []
     # The edge by which the digit comes is the nearer one, so that it does not run through the others' spots.
-    away = np.sign(np.array(spot_xy) - 0.5)
+    away = np.where(np.array(spot_xy) < 0.5, -1, 1)
     for axis in rng.permutation(2):
         end = spot.copy()
         end[axis] += away[axis] * 0.62 * size[axis]
@@ -266,11 +292,12 @@ def _path(rng: np.random.Generator, spot_xy: tuple[float, float]) -> np.ndarray:
 def _frames(plan: _ClipPlan) -> Iterator[np.ndarray]:
     height, width = SIZE_HW
     rng = np.random.default_rng([*plan.seed, 1])
-    for index in range(plan.frame_count):
-        picture = render(plan.camera, plan.actors, index, plan.frame_count, SIZE_HW)
-        top, left = rng.integers(height), rng.integers(width)
-        picture += plan.camera.noise[top : top + height, left : left + width]
-        yield np.clip(picture, 0, 255).astype(np.uint8)
+    for shot in plan.shots:
+        for index in range(shot.frame_count):
+            picture = render(shot.camera, shot.actors, index, shot.frame_count, SIZE_HW)
+            top, left = rng.integers(height), rng.integers(width)
+            picture += shot.camera.noise[top : top + height, left : left + width]
+            yield np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def _encode(path: Path, frames: Iterator[np.ndarray]) -> None:
@@ -288,17 +315,29 @@ def _encode(path: Path, frames: Iterator[np.ndarray]) -> None:
 
 
 def _label(plan: _ClipPlan) -> int:
-    inks = [float(np.count_nonzero(actor.stamp.mask > 0.5)) for actor in plan.actors]
-    tracks: list[list[Sight | None]] = [[] for _ in plan.actors]
-    for index in range(plan.frame_count):
-        ink_px = [ink * actor.scale(index) ** 2 for ink, actor in zip(inks, plan.actors)]
-        for track, sight in zip(tracks, sights(masks(plan.actors, index, SIZE_HW), ink_px)):
-            track.append(sight)
+    frame_count = sum(shot.frame_count for shot in plan.shots)
+    tracks: list[tuple[str, list[Sight | None]]] = []
+    start = 0
+    for shot in plan.shots:
+        before, after = [None] * start, [None] * (frame_count - start - shot.frame_count)
+        tracks += [(actor.class_name, [*before, *track, *after]) for actor, track in zip(shot.actors, _tracks(shot))]
+        start += shot.frame_count
     return write_cvat(
         plan.stem.with_suffix(".xml"),
         clip_name=f"{plan.stem.name}.mp4",
         classes=plan.classes,
         size_hw=SIZE_HW,
-        frame_count=plan.frame_count,
-        tracks=[(actor.class_name, track) for actor, track in zip(plan.actors, tracks)],
+        frame_count=frame_count,
+        tracks=tracks,
     )
+
+
+def _tracks(shot: _Shot) -> list[list[Sight | None]]:
+    """Return what each frame of a shot shows of each of its digits."""
+    inks = [float(np.count_nonzero(actor.stamp.mask > 0.5)) for actor in shot.actors]
+    tracks: list[list[Sight | None]] = [[] for _ in shot.actors]
+    for index in range(shot.frame_count):
+        ink_px = [ink * actor.scale(index) ** 2 for ink, actor in zip(inks, shot.actors)]
+        for track, sight in zip(tracks, sights(masks(shot.actors, index, SIZE_HW), ink_px)):
+            track.append(sight)
+    return tracks

@@ -34,7 +34,7 @@ def read_bundle(folder: Path) -> dict[str, str]:
     values = _read(folder / _BUNDLE, "export")
     digests = {name: value for name, value in values.items() if name.endswith("_digest")}
     files = {f"sha256 of {form['file']}": form["sha256"] for form in values["formats"].values()}
-    return {**digests, **files, "licence": values["licence"]}
+    return {"bundle": values["name"], **digests, **files, "licence": values["licence"]}
 
 
 def read_parity(folder: Path) -> dict[str, Any]:

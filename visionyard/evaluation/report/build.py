@@ -38,7 +38,7 @@ def build_report(
         bundle: The model bundle.
         benchmark: The folder of the benchmark stage.
         lineage: Further names and digests, beside those of the folders.
-        title: Of the page; the run's name.
+        title: Of the page; empty takes the bundle's name.
 
     Returns:
         `target`.
@@ -56,7 +56,7 @@ def build_report(
         )
     facts = read_bundle(bundle) if bundle else {}
     content = {
-        "title": title or _DEFAULT_TITLE,
+        "title": title or facts.get("bundle", _DEFAULT_TITLE),
         "task": metrics["task"],
         "classes": metrics["classes"],
         "metrics": metrics,

@@ -40,7 +40,7 @@ def dataset_part(dataset: Dataset) -> dict[str, Any]:
         "groups": _group_table(groups),
         "examples": _examples(dataset),
         "problems": _problem_table(read_problems(dataset.folder)),
-        "leak": dataset.info.get("leak_certificate"),
+        "leak": dataset.info.get("leak"),
     }
 
 

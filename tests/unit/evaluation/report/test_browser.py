@@ -83,7 +83,7 @@ def classification_page(
     """A page of the stage validate: no bundle, no benchmark; a split that leaks."""
     folder = tmp_path_factory.mktemp("classification")
     rows = [{"split": "test", "class_ids": [n % 2]} for n in range(6)]
-    dataset = write_dataset(folder / "dataset", "classification", ["a", "b", "c"], rows, leak_certificate=LEAK)
+    dataset = write_dataset(folder / "dataset", "classification", ["a", "b", "c"], rows, leak=LEAK)
     answers = [says(0.8, 0.1, 0.1), says(0.5, 0.3, 0.2)] * 3
     settings: Any = {"confidence_threshold": 0.25, "iou_threshold": 0.5, "lineage": {}, "curves": []}
     evaluate(scripted(["a", "b", "c"], answers), dataset, folder / "evaluation", **settings)
