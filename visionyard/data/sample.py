@@ -315,29 +315,19 @@ def _encode(path: Path, frames: Iterator[np.ndarray]) -> None:
 
 
 def _label(plan: _ClipPlan) -> int:
-    frame_count = sum(shot.frame_count for shot in plan.shots)
-    tracks: list[tuple[str, list[Sight | None]]] = []
-    start = 0
-    for shot in plan.shots:
-        before, after = [None] * start, [None] * (frame_count - start - shot.frame_count)
-        tracks += [(actor.class_name, [*before, *track, *after]) for actor, track in zip(shot.actors, _tracks(shot))]
-        start += shot.frame_count
-    return write_cvat(
-        plan.stem.with_suffix(".xml"),
-        clip_name=f"{plan.stem.name}.mp4",
-        classes=plan.classes,
-        size_hw=SIZE_HW,
-        frame_count=frame_count,
-        tracks=tracks,
-    )
-
-
-def _tracks(shot: _Shot) -> list[list[Sight | None]]:
-    """Return what each frame of a shot shows of each of its digits."""
+    """Write the boxes of a clip without cuts; return how many tracks it has."""
+    (shot,) = plan.shots
     inks = [float(np.count_nonzero(actor.stamp.mask > 0.5)) for actor in shot.actors]
     tracks: list[list[Sight | None]] = [[] for _ in shot.actors]
     for index in range(shot.frame_count):
         ink_px = [ink * actor.scale(index) ** 2 for ink, actor in zip(inks, shot.actors)]
         for track, sight in zip(tracks, sights(masks(shot.actors, index, SIZE_HW), ink_px)):
             track.append(sight)
-    return tracks
+    return write_cvat(
+        plan.stem.with_suffix(".xml"),
+        clip_name=f"{plan.stem.name}.mp4",
+        classes=plan.classes,
+        size_hw=SIZE_HW,
+        frame_count=shot.frame_count,
+        tracks=[(actor.class_name, track) for actor, track in zip(shot.actors, tracks)],
+    )

@@ -2,6 +2,7 @@
 
 import gzip
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -150,13 +151,20 @@ def read_photograph(index: int, size_hw: tuple[int, int]) -> np.ndarray:
     Raises:
         DataError: The package that carries it is not installed, or the file is not in it.
     """
-    path = _inside_package(*PHOTOGRAPHS[index % len(PHOTOGRAPHS)])
+    return _fitted(_inside_package(*PHOTOGRAPHS[index % len(PHOTOGRAPHS)]), size_hw)
+
+
+@lru_cache(maxsize=len(PHOTOGRAPHS))
+def _fitted(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
     bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise DataError(f"{path}: expected a photograph, got another kind of file; install visionyard[all] again")
     scale = 1.5 * max(size_hw[0] / bgr.shape[0], size_hw[1] / bgr.shape[1])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.ascontiguousarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=method)[:, :, ::-1])
+    rgb = np.ascontiguousarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=method)[:, :, ::-1])
+    # Shared by all who ask for it.
+    rgb.flags.writeable = False
+    return rgb
 
 
 def read_scans() -> dict[str, np.ndarray]:
