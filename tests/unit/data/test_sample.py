@@ -90,17 +90,18 @@ def test_classification_puts_clips_into_class_folders(tmp_path: Path) -> None:
     assert report.size_bytes == sum((tmp_path / "c" / name).stat().st_size for name in files)
 
 
-def _largest_steps(path: Path) -> np.ndarray:
+def _changes(path: Path) -> np.ndarray:
     pictures = np.stack(_pictures(path)).astype(np.float32)
     return np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))
 
 
 def test_classification_clips_cut_every_half_second_and_detection_clips_never(detection: Path, tmp_path: Path) -> None:
     make_sample(tmp_path / "c", kind="digits-classification", clip_count=1, clip_s=1.5)
-    steps = _largest_steps(tmp_path / "c" / "three" / "three-01.mp4")
+    steps = _changes(tmp_path / "c" / "three" / "three-01.mp4")
     assert sorted(np.argsort(steps)[-2:]) == [9, 19]
     assert steps[[9, 19]].min() > 2 * np.delete(steps, [9, 19]).max()
-    assert _largest_steps(detection / "clip-01.mp4").max() < 15
+    steps = _changes(detection / "clip-01.mp4")
+    assert steps.max() < 2 * np.median(steps)
 
 
 def test_the_default_sample_has_enough_clips_of_each_class_to_hold_some_out() -> None:
