@@ -1,7 +1,7 @@
 """Training through the platform against the same training without it, in one run, in turn.
 
     python benchmarks/training.py yolo          against Ultralytics called directly on the same images and settings
-    python benchmarks/training.py torchvision   against a plain PyTorch loop with the same model, batches and augmentation
+    python benchmarks/training.py torchvision   against a plain PyTorch loop, same model, batches and augmentation
 
 Both sides run in fresh processes, A B A B; the median of the ratios is what counts. Data: a run's dataset version
 (`make run` makes one), or --dataset.

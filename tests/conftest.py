@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from visionyard.data.artifacts import write_manifest
+from visionyard.data.dataset import index_schema
 from visionyard.data.shards import ShardWriter
 
 REPOSITORY = Path(__file__).parent.parent
@@ -70,7 +71,7 @@ def write_dataset(folder: Path, *, task: str, classes: list[str], rows: list[dic
                         "image_size": blob.size,
                     }
                 )
-    pq.write_table(pa.Table.from_pylist(table, schema=INDEX_SCHEMA), folder / "index.parquet")
+    pq.write_table(pa.Table.from_pylist(table, schema=index_schema()), folder / "index.parquet")
     digest = hashlib.sha256(repr([(row["key"], row["sha256"], row["class_ids"]) for row in table]).encode()).hexdigest()
     counts = {split: sum(row["split"] == split for row in table) for split in ("train", "val", "test")}
     values = {"task": task, "classes": classes, "digest": digest, "counts": counts, "leak": {"is_leaky": False}}
@@ -78,24 +79,6 @@ def write_dataset(folder: Path, *, task: str, classes: list[str], rows: list[dic
     return folder
 
 
-INDEX_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("split", pa.string()),
-        ("group", pa.string()),
-        ("source", pa.string()),
-        ("timestamp_s", pa.float64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("sha256", pa.string()),
-        ("class_ids", pa.list_(pa.int32())),
-        ("boxes", pa.list_(pa.float64())),
-        ("shard", pa.string()),
-        ("image_name", pa.string()),
-        ("image_offset", pa.int64()),
-        ("image_size", pa.int64()),
-    ]
-)
 _SHAPES = ("square", "disc")
 
 

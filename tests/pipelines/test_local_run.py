@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,11 @@ def test_an_interrupt_ends_cleanly_and_leaves_no_process(tmp_path: Path):
     assert failed[-1]["report"]["exit_class"] == "preempted"
 
 
+def _tracked_status(database: Path) -> str:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("select status from runs").fetchone()[0]
+
+
 @pytest.mark.parametrize(
     ("counts", "part"),
     [
@@ -142,4 +149,5 @@ def test_data_that_cannot_be_split_fails_with_the_way_out(counts: dict[str, int]
     assert part in done.stdout
     assert "What to do:" in done.stdout
     assert "Log: runs/colours-1/pipeline.log" in done.stdout
+    assert _tracked_status(tmp_path / "runs/mlflow.db") == "FAILED"
     assert not (tmp_path / "runs/colours-1/dataset").exists()

@@ -139,9 +139,10 @@ class RunView:
         return Group(grid)
 
 
-def figure_text(state: StageState) -> str:
-    """Return a finished stage's figures as `name value` pairs."""
-    return ", ".join(f"{name.replace('_', ' ')} {format_figure(value)}" for name, value in state.figures.items())
+def figure_text(state: StageState, *, at_most: int | None = None) -> str:
+    """Return a finished stage's figures, or its first ones, as `name value` pairs."""
+    figures = list(state.figures.items())[:at_most]
+    return ", ".join(f"{name.replace('_', ' ')} {format_figure(value)}" for name, value in figures)
 
 
 def _title_style(state: StageState) -> str:
@@ -156,11 +157,11 @@ def _time(state: StageState) -> Text:
 
 def _detail(state: StageState) -> Any:
     if state.status == "done":
-        return Text(figure_text(state) or "as before", "dim")
+        return Text(figure_text(state, at_most=3) or "as before", "dim")
     if state.status == "failed":
         return Text(state.report["exit_class"] if state.report else "", "red")
     if state.status != "running" or not state.unit:
-        return Text("")
+        return Text(state.label, "dim")
     rate = state.rate()
     words = [f"{state.done}{f'/{state.total}' if state.total else ''} {plural(state.unit)}"]
     if rate:

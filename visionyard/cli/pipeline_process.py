@@ -28,7 +28,13 @@ def main(pipeline_name: str, request_path: str) -> None:
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=request["pipeline_root"], enable_caching=True
     )
-    components.load_component_from_file(request["package_path"])(**request["arguments"])
+    try:
+        components.load_component_from_file(request["package_path"])(**request["arguments"])
+    except RuntimeError:  # a task failed; KFP says no more than that
+        from visionyard import tracking
+
+        tracking.end_pipeline_run(is_done=False)
+        raise
 
 
 if __name__ == "__main__":

@@ -49,6 +49,29 @@ DATASET = "dataset.json"
 INDEX = "index.parquet"
 
 
+def index_schema() -> Any:
+    """Return the Arrow schema of the index: its columns in the order documented above."""
+    import pyarrow as pa
+
+    columns: list[tuple[str, Any]] = [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("source", pa.string()),
+        ("timestamp_s", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("class_ids", pa.list_(pa.int32())),
+        ("boxes", pa.list_(pa.float64())),
+        ("shard", pa.string()),
+        ("image_name", pa.string()),
+        ("image_offset", pa.int64()),
+        ("image_size", pa.int64()),
+    ]
+    return pa.schema(columns)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One row of a dataset version.

@@ -7,7 +7,7 @@ from typing import Any
 
 from visionyard import events
 from visionyard.data.artifacts import SHARDS
-from visionyard.data.dataset import INDEX
+from visionyard.data.dataset import INDEX, index_schema
 from visionyard.data.items import SPLITS, Split, Task
 from visionyard.data.records import Record
 from visionyard.data.shards import Blob, ShardWriter, read_blob
@@ -114,23 +114,7 @@ class _IndexWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns: list[tuple[str, Any]] = [
-            ("key", pa.string()),
-            ("split", pa.string()),
-            ("group", pa.string()),
-            ("source", pa.string()),
-            ("timestamp_s", pa.float64()),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-            ("sha256", pa.string()),
-            ("class_ids", pa.list_(pa.int32())),
-            ("boxes", pa.list_(pa.float64())),
-            ("shard", pa.string()),
-            ("image_name", pa.string()),
-            ("image_offset", pa.int64()),
-            ("image_size", pa.int64()),
-        ]
-        self._schema = pa.schema(columns)
+        self._schema = index_schema()
         self._table = pa.Table
         self._writer = pq.ParquetWriter(path, self._schema)
         self._rows: list[dict[str, Any]] = []

@@ -99,6 +99,8 @@ def train_model(
         ModelError: The weights to start from do not fit.
         NotANumberError: The loss is no longer a number.
     """
+    # Importing torch and building the model take seconds in which a bar has nothing to count.
+    events.progress(0, None, unit="", label="loading the data and the model")
     version = Dataset(dataset)
     _check_dataset(version, allow_leak=allow_leak)
     plan = make_plan(model, training, task=version.task, classes=version.classes)
