@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Means and deviations of ImageNet's RGB, which all of torchvision's weights were trained with.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+# PyTorch's default.
+_BATCH_NORM_MOMENTUM = 0.1
 # torchvision's own evaluation scales the shorter side to 256 and cuts 224.
 _SHORTER_SIDE_RATIO = 256 / 224
 
@@ -77,12 +79,18 @@ class TorchvisionClassification(ModelPlugin):
 
     def build(self, plan: TrainingPlan) -> "nn.Module":
         """Return the architecture with random weights."""
+        from torch import nn
         from torchvision import models
 
         options = self.parse_options(plan.options)
         assert isinstance(options, TorchvisionOptions)
         dropout = {} if plan.preset.startswith("resnet") else {"dropout": options.dropout}
         module: nn.Module = getattr(models, plan.preset)(weights=None, num_classes=len(plan.classes), **dropout)
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                # torchvision's MobileNetV3 has 0.01, whose averages need thousands of steps to forget their start: on
+                # 200 images the trained model then fails although its training loss falls.
+                layer.momentum = _BATCH_NORM_MOMENTUM
         return module
 
     def specs(self, plan: TrainingPlan, module: "nn.Module") -> tuple[PreprocessingSpec, Postprocessing]:
