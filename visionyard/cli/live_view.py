@@ -97,18 +97,8 @@ class RunView:
         if state is None:
             return
         state.apply(event)
-        if is_new:
-            self._mark_skipped(state)
-            if not self._console.is_terminal:
-                self._print_step(state, event["kind"])
-
-    def _mark_skipped(self, state: StageState) -> None:
-        """Stages before one that runs, without events, were taken from KFP's cache."""
-        for earlier in self.states.values():
-            if earlier is state:
-                return
-            if earlier.status in {"waiting", "failed"}:
-                earlier.status = "done"
+        if is_new and not self._console.is_terminal:
+            self._print_step(state, event["kind"])
 
     def _print_step(self, state: StageState, kind: str) -> None:
         title = state.info.title
@@ -157,7 +147,7 @@ def _time(state: StageState) -> Text:
 
 def _detail(state: StageState) -> Any:
     if state.status == "done":
-        return Text(figure_text(state, at_most=3) or "as before", "dim")
+        return Text(figure_text(state, at_most=3), "dim")
     if state.status == "failed":
         return Text(state.report["exit_class"] if state.report else "", "red")
     if state.status != "running" or not state.unit:

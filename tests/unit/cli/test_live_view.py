@@ -54,12 +54,13 @@ def test_lines_without_a_terminal():
     assert view.states["train_model"].status == "failed"
 
 
-def test_stages_taken_from_the_cache_count_as_done():
-    view, _ = _view()
-    view.apply(_event("ingest_dataset", "stage_failed", elapsed_s=1.0, report={}), is_new=False)
+def test_what_an_earlier_try_finished_is_known_and_not_printed_again():
+    view, text = _view()
+    view.apply(_event("ingest_dataset", "stage_finished", elapsed_s=1.0, figures={"files": 3}), is_new=False)
     view.apply(_event("train_model", "stage_started", pid=2))
     statuses = [state.status for state in view.states.values()]
-    assert statuses == ["done", "done", "done", "running", "waiting", "waiting", "waiting"]
+    assert statuses == ["done", "waiting", "waiting", "running", "waiting", "waiting", "waiting"]
+    assert text.getvalue() == "Train: started\n"
 
 
 def test_a_stage_that_starts_again_forgets_its_failure():
