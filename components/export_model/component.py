@@ -1,6 +1,7 @@
 """The stage export_model."""
 
 from kfp import dsl
+
 from visionyard.components._images import TRAIN_IMAGE
 
 

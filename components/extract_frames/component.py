@@ -1,6 +1,7 @@
 """The stage extract_frames."""
 
 from kfp import dsl
+
 from visionyard.components._images import DATA_IMAGE
 
 

@@ -1,6 +1,7 @@
 """The stage prepare_dataset."""
 
 from kfp import dsl
+
 from visionyard.components._images import DATA_IMAGE
 
 

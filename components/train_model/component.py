@@ -1,6 +1,7 @@
 """The stage train_model."""
 
 from kfp import dsl
+
 from visionyard.components._images import TRAIN_IMAGE
 
 

@@ -1,6 +1,7 @@
 """The pipeline train_model."""
 
 from kfp import dsl, kubernetes
+
 from visionyard.components.benchmark_model import benchmark_model
 from visionyard.components.export_model import export_model
 from visionyard.components.extract_frames import extract_frames

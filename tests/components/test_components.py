@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from kfp import dsl
 from PIL import Image
+
 from visionyard.components.extract_frames import extract_frames
 from visionyard.components.ingest_dataset import ingest_dataset
 from visionyard.components.prepare_dataset import prepare_dataset
-
 from visionyard.data.dataset import Dataset
 from visionyard.events import EVENTS_VARIABLE, read_events
 

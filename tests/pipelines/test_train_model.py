@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
-from visionyard.pipelines.train_model import train_model
 
 from visionyard.cli.compile import compile_pipeline, pipeline_names
 from visionyard.cli.stages import TRAIN_MODEL_STAGES
 from visionyard.config import parse_run_config, to_parameters
 from visionyard.errors import ConfigError
+from visionyard.pipelines.train_model import train_model
 
 # What a run knows beyond its config.
 RUN_PARAMETERS = {
