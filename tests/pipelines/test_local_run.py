@@ -94,15 +94,8 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path: Path):
     first, second = (
         json.loads((tmp_path / name / "runs/colours-1/bundle/model.json").read_text()) for name in ("whole", "killed")
     )
-    for key in ("dataset_digest", "checkpoint_digest", "metrics", "files"):
-        if key == "files":  # the certificate and the card; weights and graphs must be the same bytes
-            assert first[key].keys() == second[key].keys()
-            continue
+    for key in ("dataset_digest", "checkpoint_digest", "metrics", "formats"):
         assert first[key] == second[key], key
-
-    again = _run(config)
-    assert again.returncode == 0
-    assert "starting colours-2" in again.stdout
 
 
 def test_an_interrupt_ends_cleanly_and_leaves_no_process(tmp_path: Path):

@@ -1,5 +1,6 @@
-"""Pages made from docstrings and config fields, so that they cannot lie: a README for each stage and pipeline."""
+"""Pages made from docstrings and config fields, so that they cannot lie: READMEs, the reference and the JSON Schema."""
 
+import json
 import pkgutil
 from importlib import import_module
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from visionyard.atomic import write_atomic
 from visionyard.config import RunConfig, Section
+from visionyard.config.schema import run_config_schema
 
 _NOTE = "<!-- Made by `make docs` from the docstring. -->\n"
 
@@ -22,6 +24,7 @@ def pages() -> dict[str, str]:
                 item = getattr(import_module(f"{package.__name__}.{module.name}"), module.name)
                 made[f"{room}/{module.name}/README.md"] = item_page(item)
     made["docs/run-config.md"] = config_page()
+    made["docs/run-config.schema.json"] = json.dumps(run_config_schema(), indent=1, sort_keys=True) + "\n"
     return dict(sorted(made.items()))
 
 
@@ -66,7 +69,8 @@ def config_page() -> str:
         "",
         (
             "`visionyard init` writes these as a commented file; `--set section.key=value` overrides one; the "
-            "environment variable `VISIONYARD_SET_SECTION__KEY` does too; the pipeline's parameter is `section_key`."
+            "environment variable `VISIONYARD_SET_SECTION__KEY` does too; the pipeline's parameter is `section_key`. "
+            "Editors check a config against [the JSON Schema](run-config.schema.json)."
         ),
         "",
     ]
