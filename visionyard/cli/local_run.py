@@ -121,8 +121,9 @@ def _start(folder: RunFolder, *, experiment: str) -> "subprocess.Popen[bytes]":
     environment = {
         # Two cores train twice as fast as the one thread that Ultralytics would set.
         "OMP_NUM_THREADS": str(os.cpu_count() or 1),
-        # Waiting threads sleep, not spin: beside another busy process, validating 100 images took 8 s in place of 19.
-        "OMP_WAIT_POLICY": "PASSIVE",
+        # How long OpenMP's threads spin before they sleep. Its default is best alone, but beside another busy process
+        # validating 100 images took 19 s in place of 7; with no spinning at all training takes half as long again.
+        "GOMP_SPINCOUNT": "10000",
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
         "MLFLOW_EXPERIMENT_NAME": experiment,
         **os.environ,

@@ -32,10 +32,15 @@ class _SessionMixin:
     def __init__(
         self, session: TrainingSession, task: str, data: Mapping[str, Any], overrides: Mapping[str, Any]
     ) -> None:
+        import torch
+
         self.session = session
         self._description = dict(data)
         self._batches_done = 0
+        # Ultralytics takes one thread less than there are cores, which on two cores is half the speed.
+        thread_count = torch.get_num_threads()
         super().__init__(overrides={**overrides, "task": task})  # type: ignore[call-arg]
+        torch.set_num_threads(thread_count)
 
     def get_dataset(self) -> dict[str, Any]:
         return self._description
@@ -83,6 +88,7 @@ class _SessionMixin:
                 "scaler": self.scaler.state_dict(),
                 "updates": self.ema.updates,
                 "best_fitness": float(self.best_fitness),
+                "loader_generator": self.train_loader.generator.get_state(),
             },
             epoch=self.epoch + 1,
             step=(self.epoch + 1) * len(self.train_loader),
@@ -102,23 +108,19 @@ class _SessionMixin:
             )
         return False
 
-    def _seed_epoch(self) -> None:
-        """Seed everything by the epoch, so that a resumed training draws as one that was never interrupted."""
-        import torch
-
-        seed = (self.session.plan.seed * 1_000_003 + self.epoch) % 2**31
-        load_ultralytics("ultralytics.utils.torch_utils").init_seeds(seed, deterministic=self.args.deterministic)
-        loader = self.train_loader
-        if loader.num_workers == 0:
-            # Its iterator lives through all epochs and has drawn from the generator already.
-            loader.reset()
-            loader.generator.manual_seed(seed)
-        torch.manual_seed(seed)
+    def _begin_epoch(self) -> None:
+        """Draw on as a training that was never interrupted: after a resume, set the random generators back."""
+        self._batches_done = 0
+        if self.train_loader.num_workers == 0:
+            # A kept iterator has drawn its seed already, one made after a resume has not: make one each epoch.
+            self.train_loader.reset()
+        if self.session.resume is not None and self.epoch == self.session.resume.epoch:
+            self.train_loader.generator.set_state(self.session.resume.training["loader_generator"])
+            self.session.restore_random()
 
     def run_callbacks(self, event: str) -> None:
         if event == "on_train_epoch_start":
-            self._batches_done = 0
-            self._seed_epoch()
+            self._begin_epoch()
         elif event == "on_train_batch_end":
             self._batches_done += 1
             self.session.batch_done(self.epoch + 1, self._batches_done, len(self.train_loader))
