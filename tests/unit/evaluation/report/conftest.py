@@ -144,7 +144,13 @@ def training_values() -> dict[str, Any]:
 def bundle_values() -> dict[str, Any]:
     """Return the manifest of a model bundle, as far as the report reads it."""
     forms = {"onnx": {"file": "model.onnx", "sha256": "1" * 64}}
-    return {"schema_version": 1, "licence": "Apache-2.0", "checkpoint_digest": "c" * 64, "formats": forms}
+    return {
+        "schema_version": 1,
+        "name": "cells",
+        "licence": "Apache-2.0",
+        "checkpoint_digest": "c" * 64,
+        "formats": forms,
+    }
 
 
 @pytest.fixture(scope="session")
