@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 EPOCHS, BATCH_SIZE = 2, 16
@@ -21,6 +22,7 @@ SIZES = {"yolo": 160, "torchvision": 96}
 
 def ours(kind: str, dataset: Path, folder: Path) -> float:
     """Train through the platform and return the seconds of the training stage's own work."""
+    _import_libraries(kind)
     from visionyard.config import ModelConfig, TrainingConfig
     from visionyard.training import train_model
 
@@ -38,12 +40,23 @@ def ours(kind: str, dataset: Path, folder: Path) -> float:
     return time.perf_counter() - started
 
 
+def _import_libraries(kind: str) -> None:
+    """Import what both sides need before the clock starts."""
+    for name in ("torch", "torchvision.models", "torchvision.transforms.v2", "accelerate"):
+        import_module(name)
+    if kind == "yolo":
+        from visionyard.models.yolo.environment import load_ultralytics
+
+        load_ultralytics("ultralytics.models.yolo.detect")
+
+
 def _options(kind: str) -> dict[str, float]:
     return {"mosaic": 0, "flip_horizontal": 0} if kind == "yolo" else {"flip_horizontal": 0}
 
 
 def direct_yolo(dataset: Path, folder: Path) -> float:
     """Train with Ultralytics itself, with the settings the plugin gives it."""
+    _import_libraries("yolo")
     from visionyard.data.dataset import Dataset
     from visionyard.models.yolo.environment import load_ultralytics
     from visionyard.models.yolo.layout import detection_layout
@@ -74,6 +87,7 @@ def direct_yolo(dataset: Path, folder: Path) -> float:
 
 def direct_torchvision(dataset: Path, folder: Path) -> float:
     """Train the same model by a loop as a tutorial writes it, on images in folders."""
+    _import_libraries("torchvision")
     import torch
     from torch import nn
     from torchvision import datasets, models
