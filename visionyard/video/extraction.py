@@ -20,9 +20,8 @@ from visionyard.video.records import ClipExtraction, ExtractionSettings, KeptFra
 from visionyard.video.sampling import Due, at, every, shown_at, thin_evenly
 from visionyard.video.selection import Choice, Look, choose, look_at
 
-# At high quality colour is kept at full resolution, as ImageMagick does from 90: over six real clips it is worth 0.4 to
-# 1.6 dB at quality 95 for a fifth more bytes. Pillow's libjpeg-turbo takes 10 to 15 ms for a 1080p frame, OpenCV's 13
-# to 19 ms for the same bytes.
+# At high quality colour is kept at full resolution, as ImageMagick does from 90: on four real clips it is worth 0.3 to
+# 1.6 dB at quality 95 for 13 to 28 % more bytes. Pillow takes 14 to 18 ms for such a 1080p frame, OpenCV 19 ms.
 _FULL_COLOUR_QUALITY = 90
 # Headers are off by one or two frames in a third of real files.
 _MISSING_FRAME_COUNT = 2
