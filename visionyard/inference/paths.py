@@ -14,7 +14,7 @@ from visionyard.errors import ConfigError, MediaError
 from visionyard.inference.predictor import Predictor
 from visionyard.transforms import Classification, Prediction, load_image
 
-_TOP_COUNT = 5
+TOP_COUNT = 5
 _PIXEL_DIGITS, _CONFIDENCE_DIGITS, _TIME_DIGITS = 2, 5, 3
 
 
@@ -48,19 +48,20 @@ class PathPrediction:
         return {**place, **prediction_to_json(self.prediction, classes)}
 
 
-def prediction_to_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+def prediction_to_json(prediction: Prediction, classes: Sequence[str], *, top_count: int = TOP_COUNT) -> dict[str, Any]:
     """Return a prediction as plain values.
 
     Args:
         prediction: Boxes, or a class.
         classes: Class names in the order of their ids.
+        top_count: Classes listed of a classification.
 
     Returns:
         {"boxes": [{"class", "class_id", "confidence", "xyxy"}, ...]}, most confident first, xyxy in pixels; or
-        {"class", "class_id", "confidence", "top": [{"class", "class_id", "confidence"}, ...]}, at most five.
+        {"class", "class_id", "confidence", "top": [{"class", "class_id", "confidence"}, ...]}, at most `top_count`.
     """
     if isinstance(prediction, Classification):
-        order = np.argsort(-prediction.probabilities, kind="stable")[:_TOP_COUNT]
+        order = np.argsort(-prediction.probabilities, kind="stable")[:top_count]
         top = [_named(classes, int(index), float(prediction.probabilities[index])) for index in order]
         return {**top[0], "top": top}
     boxes = []

@@ -1,6 +1,7 @@
 """Decode an image the one way that training, validation, export, benchmark and serving share."""
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112
+_PILLOW_MODULES = r"PIL\."
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(_PILLOW_MODULES), 0)
 
 
 def load_image(path: Path) -> np.ndarray:
@@ -113,7 +116,18 @@ def decode_image(data: bytes, *, max_pixel_count: int = MAX_PIXEL_COUNT) -> np.n
     Raises:
         MediaError: Not an image, truncated, of a format or pixel type we do not read, or larger than `max_pixel_count`.
     """
-    image = open_image(data, max_pixel_count=max_pixel_count)
+    return read_pixels(open_image(data, max_pixel_count=max_pixel_count))
+
+
+def read_pixels(image: Image.Image) -> np.ndarray:
+    """Decode an image that `open_image` opened; see `decode_image`.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        MediaError: It is truncated, or of a pixel type we do not read.
+    """
     with _decoding():
         return _to_rgb(_upright(image))
 
@@ -139,12 +153,22 @@ def open_thumbnail(data: bytes, size_px: int) -> Image.Image:
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not touch the pixels
-        try:
-            yield
-        except _DECODE_ERRORS as error:
-            raise MediaError(f"the image cannot be decoded: {error}; it may be truncated") from None
+    _keep_pillow_quiet()
+    try:
+        yield
+    except _DECODE_ERRORS as error:
+        raise MediaError(f"the image cannot be decoded: {error}; it may be truncated") from None
+
+
+def _keep_pillow_quiet() -> None:
+    """Have one filter, in front of all others, that drops what Pillow warns of: odd metadata, which touches no pixels.
+
+    Not `warnings.catch_warnings` around each decoding: it swaps the process's filters, and threads that leave it in
+    another order than they came put back each other's. A filter that stays is the same for all threads; it is put back
+    where it was dropped or another came before it, as between tests.
+    """
+    if warnings.filters[:1] != [_PILLOW_FILTER]:
+        warnings.filterwarnings("ignore", module=_PILLOW_MODULES)
 
 
 def _upright(image: Image.Image) -> Image.Image:
