@@ -160,24 +160,28 @@ def _write_images(dataset: Dataset, folder: Path) -> None:
         (folder / f"{position:08d}").write_bytes(dataset.image_bytes(sample))
 
 
-def choose(measurements: Sequence[Measurement], parity: ParitySummary) -> tuple[Measurement, Measurement]:
+def choose(measurements: Sequence[Measurement], parity: ParitySummary | None) -> tuple[Measurement, Measurement]:
     """Return the quickest measurement for the smallest batch and the one with the highest throughput.
 
     Only formats that keep the metric are looked at: a bundle may hold a lossy one that was allowed a larger difference.
 
     Args:
         measurements: At least one of them of a format that keeps the metric.
-        parity: The bundle's certificate.
+        parity: The bundle's certificate; None for an imported model, which has one format and nothing to keep to.
     """
-    keeping = {
-        name
-        for name, proof in parity.formats.items()
-        if proof.is_passed and (proof.metric_gap is None or proof.metric_gap <= parity.metric_tolerance)
-    }
-    kept = [one for one in measurements if one.format in keeping]
+    kept = [one for one in measurements if parity is None or _keeps_metric(parity, one.format)]
     smallest = min(one.batch_size for one in kept)
     fastest = min((one for one in kept if one.batch_size == smallest), key=lambda one: one.p50_ms)
     return fastest, max(kept, key=lambda one: one.images_per_s)
+
+
+def _keeps_metric(parity: ParitySummary, name: str) -> bool:
+    proof = parity.formats.get(name)
+    return (
+        proof is not None
+        and proof.is_passed
+        and (proof.metric_gap is None or proof.metric_gap <= parity.metric_tolerance)
+    )
 
 
 def _cpu_name() -> str:

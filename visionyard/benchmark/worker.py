@@ -86,9 +86,9 @@ def _calls(
         times.append(perf_counter())
         batch, placements = predictor.preprocessing.apply_all(decoded)
         times.append(perf_counter())
-        output = predictor.backend.run(batch)
+        outputs = predictor.backend.run_all(batch)
         times.append(perf_counter())
-        predictor.interpret(output, placements)
+        predictor.interpret(outputs, placements)
         times.append(perf_counter())
         yield tuple((end - start) * 1000 for start, end in pairwise(times))
 

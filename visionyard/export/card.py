@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from visionyard.inference.bundle import BundleManifest, Distribution
+from visionyard.inference.bundle import BundleManifest, Distribution, ReferenceStatistics
 from visionyard.transforms import DetectionPostprocessing
 
 _TASKS = {"detection": "finds and names objects in images", "classification": "tells what an image shows"}
@@ -25,7 +25,7 @@ def model_card(manifest: BundleManifest) -> str:
         _input_and_output(manifest),
         _figures(manifest),
         _formats(manifest),
-        _data(manifest),
+        *([_data(manifest.reference_statistics, manifest.origin)] if manifest.reference_statistics else []),
         _origin(manifest),
     ]
     return "\n\n".join(sections) + "\n"
@@ -33,8 +33,9 @@ def model_card(manifest: BundleManifest) -> str:
 
 def _head(manifest: BundleManifest) -> str:
     classes = ", ".join(f"`{name}`" for name in manifest.classes)
+    maker = f"{manifest.plugin} {manifest.preset}" if manifest.origin == "trained" else "imported from elsewhere"
     return (
-        f"# {manifest.name}\n\nA model that {_TASKS[manifest.task]}: {manifest.plugin} {manifest.preset}, "
+        f"# {manifest.name}\n\nA model that {_TASKS[manifest.task]}: {maker}, "
         f"{len(manifest.classes)} classes: {classes}.\n\nLicence: {manifest.licence}."
     )
 
@@ -70,7 +71,7 @@ def _input_and_output(manifest: BundleManifest) -> str:
         "",
         f"- Input `{manifest.input.name}`: {_shape(manifest.input.shape)} {manifest.input.dtype}.",
         f"- An image is {_RESIZES[before.resize]}, {width}x{height} px, {before.channel_order.upper()}.",
-        f"- Output `{manifest.output.name}`: {_shape(manifest.output.shape)}.",
+        *(f"- Output `{output.name}`: {_shape(output.shape)}." for output in manifest.outputs),
     ]
     if isinstance(after, DetectionPostprocessing):
         lines.append(
@@ -82,6 +83,8 @@ def _input_and_output(manifest: BundleManifest) -> str:
 
 
 def _figures(manifest: BundleManifest) -> str:
+    if not manifest.metrics and manifest.origin == "imported":
+        return "## How good it is\n\nNot measured here."
     if not manifest.metrics:
         return "## How good it is\n\nNot measured: the test split has no labels."
     rows = [(name, f"{value:.4f}") for name, value in manifest.metrics.items()]
@@ -90,6 +93,11 @@ def _figures(manifest: BundleManifest) -> str:
 
 def _formats(manifest: BundleManifest) -> str:
     parity = manifest.parity
+    if parity is None:
+        sizes = [(name, form.file, f"{form.bytes / 1e6:.1f} MB") for name, form in manifest.formats.items()]
+        return "## Formats\n\nNot certified: there is no trained model to compare with.\n\n" + _table(
+            ("format", "file", "size"), sizes
+        )
     rows = []
     for name, form in manifest.formats.items():
         proof = parity.formats[name]
@@ -102,13 +110,13 @@ def _formats(manifest: BundleManifest) -> str:
     )
 
 
-def _data(manifest: BundleManifest) -> str:
-    statistics = manifest.reference_statistics
+def _data(statistics: ReferenceStatistics, origin: str) -> str:
     images = [
         (name.replace("_px", " (px)"), *_spread(values, digits=0 if name.endswith("_px") else 2))
         for name, values in statistics.images.items()
     ]
-    text = "## What it was trained on\n\n" + _table(("of the images", "median", "5 %", "95 %"), images)
+    title = "What it was trained on" if origin == "trained" else "What it was tried on"
+    text = f"## {title}\n\n" + _table(("of the images", "median", "5 %", "95 %"), images)
     if statistics.class_mix:
         text += "\n\n" + _table(
             ("class", "share of labels"), [(name, f"{share:.1%}") for name, share in statistics.class_mix.items()]
@@ -117,6 +125,9 @@ def _data(manifest: BundleManifest) -> str:
 
 
 def _origin(manifest: BundleManifest) -> str:
+    if manifest.origin == "imported":
+        files = [(form.file, f"`{form.sha256}`") for form in manifest.formats.values()]
+        return "## Where it comes from\n\nImported as it was found:\n\n" + _table(("file", "SHA-256"), files)
     rows = [
         ("dataset version", f"`{manifest.dataset_digest}`"),
         ("checkpoint", f"`{manifest.checkpoint_digest}`"),

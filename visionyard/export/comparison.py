@@ -51,11 +51,11 @@ class Response:
 
     def probabilities(self) -> np.ndarray:
         """Return the (C,) probabilities of a classification."""
-        (found,) = self.predictor.interpret(self.output[None], [self.placement])
+        (found,) = self.predictor.interpret([self.output[None]], [self.placement])
         return np.asarray(found.probabilities)  # type: ignore[union-attr]
 
     def _apply(self, spec: DetectionPostprocessing, threshold: float) -> Detections:
-        return spec.apply(self.output[None], [self.placement], confidence_threshold=max(0.0, threshold))[0]
+        return spec.apply([self.output[None]], [self.placement], confidence_threshold=max(0.0, threshold))[0]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Comparison:
 
 def respond(predictor: Predictor, images: list[np.ndarray]) -> list[Response]:
     """Run a predictor on images as one batch."""
-    output, placements = predictor.respond(images)
+    (output,), placements = predictor.respond(images)  # a trained model has one
     return [Response(predictor, row, placement) for row, placement in zip(output, placements, strict=True)]
 
 

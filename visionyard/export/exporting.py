@@ -218,7 +218,7 @@ def _manifest(
         preset=origin.preset,
         licence=origin.licence,
         input=TensorInfo(name=INPUT, shape=[-1, 3, height, width]),
-        output=TensorInfo(name=OUTPUT, shape=[-1, *_output_shape(trained)]),
+        outputs=[TensorInfo(name=OUTPUT, shape=[-1, *_output_shape(trained)])],
         preprocessing=trained.preprocessing,
         postprocessing=trained.postprocessing,
         metrics={metric: float(value) for metric, value in metrics.items()},
@@ -237,7 +237,7 @@ def _manifest(
 
 
 def _output_shape(trained: TrainedModel) -> tuple[int, ...]:
-    output, _ = Predictor.from_model(trained).respond([np.zeros((8, 8, 3), np.uint8)])
+    (output,), _ = Predictor.from_model(trained).respond([np.zeros((8, 8, 3), np.uint8)])
     return tuple(output.shape[1:])
 
 

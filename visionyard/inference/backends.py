@@ -1,4 +1,4 @@
-"""What runs a model's tensors: PyTorch itself, TorchScript, ONNX Runtime. One input batch in, one raw output out.
+"""What runs a model's tensors: PyTorch itself, TorchScript, ONNX Runtime. One input batch in, its raw outputs out.
 
 torch is imported only by the two backends that need it, so that an ONNX bundle runs on a machine without torch.
 """
@@ -25,13 +25,16 @@ class Backend(Protocol):
     name: str
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the raw output of a batch.
+        """Return the first raw output of a batch, (B, ...) float32; otherwise as `run_all`."""
+
+    def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Return the raw outputs of a batch.
 
         Args:
             batch: (B, 3, H, W) float32, contiguous.
 
         Returns:
-            (B, ...) float32.
+            One (B, ...) float32 for each output, in the order of the bundle.
 
         Raises:
             ShapeError: The model cannot take a batch of this shape.
@@ -58,7 +61,11 @@ class TorchBackend:
         self._device = device
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the raw output of a batch; errors as in `Backend.run`."""
+        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
+        return self.run_all(batch)[0]
+
+    def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
         return _run_torch(self.name, self._module, batch, self._device)
 
     def close(self) -> None:
@@ -95,7 +102,11 @@ class TorchScriptBackend:
             raise ArtifactError(f"{path}: torch cannot load it: {_last_line(error)}; export the model again") from None
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the raw output of a batch; errors as in `Backend.run`."""
+        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
+        return self.run_all(batch)[0]
+
+    def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
         return _run_torch(self.name, self._module, batch, "cpu")
 
     def close(self) -> None:
@@ -135,9 +146,13 @@ class OnnxBackend:
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the raw output of a batch; errors as in `Backend.run`."""
+        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
+        return self.run_all(batch)[0]
+
+    def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
         try:
-            return np.asarray(self._session.run(None, {self._input: batch})[0])
+            return [np.asarray(output) for output in self._session.run(None, {self._input: batch})]
         except _onnx_errors() as error:
             raise _run_error(self.name, batch, error) from None
 
@@ -169,13 +184,14 @@ def _providers(device: str) -> list[str]:
     return [wanted]
 
 
-def _run_torch(name: str, module: Any, batch: np.ndarray, device: str) -> np.ndarray:
+def _run_torch(name: str, module: Any, batch: np.ndarray, device: str) -> list[np.ndarray]:
     import torch
 
     try:
         with torch.inference_mode():
-            output = module(torch.from_numpy(batch).to(device))
-            return np.asarray(output.float().cpu().numpy())
+            answer = module(torch.from_numpy(batch).to(device))
+            outputs = answer if isinstance(answer, tuple | list) else [answer]
+            return [np.asarray(output.float().cpu().numpy()) for output in outputs]
     except RuntimeError as error:
         raise _run_error(name, batch, error) from None
 

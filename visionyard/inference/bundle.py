@@ -106,17 +106,26 @@ class ParitySummary(_Part):
 
 
 class BundleManifest(_Part):
-    """What `model.json` holds."""
+    """What `model.json` holds.
+
+    Attributes:
+        origin: `trained` here, or `imported` from elsewhere: then plugin, preset and digests are empty, and there is no
+            parity certificate because there is no trained model to compare with.
+        outputs: In the order that the postprocessing takes them. Bundles of before had one `output`; they still load.
+        reference_statistics: None for an imported model without sample images.
+        parity: None for an imported model.
+    """
 
     schema_version: Literal[1] = 1
     name: str
     task: Literal["classification", "detection"]
+    origin: Literal["trained", "imported"] = "trained"
     classes: list[str] = Field(min_length=1)
     plugin: str
     preset: str
     licence: str
     input: TensorInfo
-    output: TensorInfo
+    outputs: list[TensorInfo] = Field(min_length=1)
     preprocessing: PreprocessingSpec
     postprocessing: Postprocessing
     metrics: dict[str, float]
@@ -124,15 +133,29 @@ class BundleManifest(_Part):
     code_digest: str
     config_digest: str
     checkpoint_digest: str
-    reference_statistics: ReferenceStatistics
-    parity: ParitySummary
+    reference_statistics: ReferenceStatistics | None = None
+    parity: ParitySummary | None = None
     formats: dict[str, FormatInfo] = Field(min_length=1)
     files: dict[_FileName, FileInfo]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_one_output(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "output" in values and "outputs" not in values:
+            values = {**values, "outputs": [values["output"]]}
+            del values["output"]
+        return values
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.postprocessing.kind != self.task:
             raise ValueError(f"postprocessing is for {self.postprocessing.kind}, the task is {self.task}")
+        if (self.parity is None or self.reference_statistics is None) and self.origin == "trained":
+            raise ValueError("a trained model's bundle has parity and reference_statistics, they are missing")
+        if len(self.outputs) != len(self.postprocessing.outputs):
+            raise ValueError(
+                f"outputs: the postprocessing takes {len(self.postprocessing.outputs)}, got {len(self.outputs)}"
+            )
         for name, form in self.formats.items():
             if self.files.get(form.file) != FileInfo(sha256=form.sha256, bytes=form.bytes):
                 raise ValueError(f"formats.{name}: {form.file} is not among files, or with another hash or size")

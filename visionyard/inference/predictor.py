@@ -10,7 +10,7 @@ import numpy as np
 from visionyard.errors import ShapeError
 from visionyard.inference.backends import Backend, TorchBackend
 from visionyard.inference.bundle import Bundle
-from visionyard.transforms import DetectionPostprocessing, Placement, Postprocessing, Prediction, PreprocessingSpec
+from visionyard.transforms import Detections, Placement, Postprocessing, Prediction, PreprocessingSpec
 
 if TYPE_CHECKING:
     from visionyard.models.plugin import TrainedModel
@@ -83,13 +83,21 @@ class Predictor:
         self.backend.close()
 
     def predict(
-        self, images: Sequence[np.ndarray], *, confidence_threshold: float | None = None, batch_size: int = 8
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        batch_size: int = 8,
     ) -> list[Prediction]:
         """Look at images.
 
         Args:
             images: Each (H, W, 3) uint8 RGB, of any size.
             confidence_threshold: For detections, in place of the spec's own, in [0, 1].
+            iou_threshold: For detections, in place of the spec's own, in (0, 1].
+            max_detections: For detections, in place of the spec's own, 1 or more.
             batch_size: Most images per call of the backend.
 
         Returns:
@@ -100,49 +108,82 @@ class Predictor:
         """
         predictions: list[Prediction] = []
         for start in range(0, len(images), batch_size):
-            output, placements = self.respond(images[start : start + batch_size])
-            predictions.extend(self.interpret(output, placements, confidence_threshold=confidence_threshold))
+            outputs, placements = self.respond(images[start : start + batch_size])
+            predictions.extend(
+                self.interpret(
+                    outputs,
+                    placements,
+                    confidence_threshold=confidence_threshold,
+                    iou_threshold=iou_threshold,
+                    max_detections=max_detections,
+                )
+            )
         return predictions
 
-    def respond(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Placement]]:
-        """Return the raw output for a batch of images, and where each lies in the input.
+    def respond(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[Placement]]:
+        """Return the raw outputs for a batch of images, and where each lies in the input.
 
         Raises:
-            ShapeError: An image is not (H, W, 3) uint8, or the output does not fit the classes.
+            ShapeError: An image is not (H, W, 3) uint8, or an output does not fit the specs and the classes.
         """
         batch, placements = self.preprocessing.apply_all(list(images))
-        output = self.backend.run(batch)
-        self._check(output, len(batch))
-        return output, placements
+        outputs = self.backend.run_all(batch)
+        self.check(outputs, len(batch))
+        return outputs, placements
 
     def interpret(
-        self, output: np.ndarray, placements: list[Placement], *, confidence_threshold: float | None = None
+        self,
+        outputs: Sequence[np.ndarray],
+        placements: Sequence[Placement],
+        *,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
     ) -> list[Prediction]:
-        """Turn the raw output of a batch into predictions, in pixels of each source image.
+        """Turn the raw outputs of a batch into predictions, in pixels of each source image.
+
+        Args:
+            outputs: As `respond` gave them.
+            placements: As `respond` gave them.
+            confidence_threshold: For detections, in place of the spec's own, in [0, 1].
+            iou_threshold: For detections, in place of the spec's own, in (0, 1].
+            max_detections: For detections, in place of the spec's own, 1 or more.
 
         Raises:
-            ShapeError: The output does not fit the spec.
+            ShapeError: The outputs do not fit the spec, or name a class that is not there.
         """
-        if isinstance(self.postprocessing, DetectionPostprocessing):
-            found = self.postprocessing.apply(output, placements, confidence_threshold=confidence_threshold)
-            return list(found)
-        return list(self.postprocessing.apply(output, placements))
-
-    def _check(self, output: np.ndarray, count: int) -> None:
-        classes = len(self.classes)
-        expected: tuple[int | None, ...]
-        if not isinstance(self.postprocessing, DetectionPostprocessing):
-            expected = (count, classes)
-        elif self.postprocessing.layout == "yolo":
-            expected = (count, 4 + classes, None)
-        else:
-            expected = (count, None, 6)
-        fits = len(expected) == output.ndim and all(
-            want is None or want == got for want, got in zip(expected, output.shape, strict=True)
+        found = self.postprocessing.apply(
+            outputs,
+            placements,
+            confidence_threshold=confidence_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
         )
-        if not fits:
-            shape = ", ".join("any" if size is None else str(size) for size in expected)
+        for prediction in found:
+            if isinstance(prediction, Detections) and len(prediction):
+                self._check_classes(prediction.class_ids)
+        return list(found)
+
+    def check(self, outputs: Sequence[np.ndarray], count: int) -> None:
+        """Refuse outputs that do not fit the specs and the classes.
+
+        Args:
+            outputs: Of one batch.
+            count: Images in the batch.
+
+        Raises:
+            ShapeError: Another number of outputs, or another shape.
+        """
+        try:
+            self.postprocessing.check(outputs, count=count, class_count=len(self.classes))
+        except ShapeError as error:
+            raise ShapeError(f"{self.backend.name}: {error}") from None
+
+    def _check_classes(self, class_ids: np.ndarray) -> None:
+        # Only a model that writes the class as a number can name one that is not there.
+        if class_ids.min() < 0 or class_ids.max() >= len(self.classes):
+            beyond = class_ids.min() if class_ids.min() < 0 else class_ids.max()
             raise ShapeError(
-                f"output of {self.backend.name}: expected ({shape}) for {classes} classes, got {output.shape}; the "
-                "model does not fit its specs"
+                f"{self.backend.name}: the model names class {beyond}, there are {len(self.classes)} classes; correct "
+                "the list of classes"
             )

@@ -1,17 +1,20 @@
 """The postprocessing spec: how a model's output becomes boxes or a class; part of the bundle, run by every consumer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from visionyard.errors import ShapeError
-from visionyard.geometry import cxcywh_to_xyxy, non_max_suppression
+from visionyard.geometry import non_max_suppression
+from visionyard.transforms.layouts import LAYOUTS, check_shapes
 from visionyard.transforms.preprocessing import Placement
 
 # More candidates than this before suppression carry no signal, and the time grows with them.
 _MAX_CANDIDATES = 30_000
+
+LayoutName = Literal["yolo", "end2end", "yolov5", "yolox", "ssd"]
 
 
 @dataclass(frozen=True)
@@ -57,64 +60,92 @@ Prediction = Detections | Classification
 
 
 class DetectionPostprocessing(BaseModel):
-    """From raw detector output to boxes.
+    """From raw detector output to boxes; `layout` tells what the model writes, see `visionyard.transforms.layouts`.
 
-    Layout `yolo`: (B, 4 + C, A), for each of A anchors centre x, centre y, width, height in input pixels, then C class
-    scores in [0, 1]; the best class of an anchor counts, then boxes are suppressed. Layout `end2end`: (B, N, 6), each
-    row xyxy in input pixels, score, class; the model itself has suppressed them.
+    The best class of a candidate counts; then overlapping boxes of a class are suppressed, unless the model has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["detection"] = "detection"
-    layout: Literal["yolo", "end2end"] = "yolo"
+    layout: LayoutName = "yolo"
     confidence_threshold: float = Field(0.25, ge=0, le=1)
     iou_threshold: float = Field(0.7, gt=0, le=1)
     max_detections: int = Field(300, ge=1)
 
+    @property
+    def outputs(self) -> dict[str, tuple[str, ...]]:
+        """The model's outputs in the order `apply` takes them, each with its shape in letters: B images, C classes."""
+        return LAYOUTS[self.layout].outputs
+
+    def check(self, outputs: Sequence[np.ndarray], *, count: int, class_count: int | None = None) -> None:
+        """Refuse outputs that do not fit the layout.
+
+        Args:
+            outputs: Of one batch.
+            count: Images in the batch.
+            class_count: Classes there should be; None when not known.
+
+        Raises:
+            ShapeError: Another number of outputs, or another shape; gives both.
+        """
+        known = {"B": count} if class_count is None else {"B": count, "C": class_count}
+        check_shapes(self.outputs, outputs, known=known, convention=f"layout {self.layout}")
+
     def apply(
-        self, output: np.ndarray, placements: list[Placement], *, confidence_threshold: float | None = None
+        self,
+        outputs: Sequence[np.ndarray],
+        placements: Sequence[Placement],
+        *,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
     ) -> list[Detections]:
         """Turn a batch of raw output into detections, in pixels of each source image.
 
         Args:
-            output: (B, 4 + C, A) or (B, N, 6) float32.
-            placements: B of them, from the preprocessing.
+            outputs: In the layout's order, float32.
+            placements: One an image, from the preprocessing.
             confidence_threshold: In place of the spec's own, in [0, 1].
+            iou_threshold: In place of the spec's own, in (0, 1]; a model that suppresses itself has its own.
+            max_detections: In place of the spec's own, 1 or more.
 
         Raises:
-            ShapeError: `output` has another shape, or another B than `placements`.
+            ShapeError: The outputs do not fit the layout, or another number of images than `placements`.
         """
-        if output.ndim != 3 or len(output) != len(placements):
-            raise ShapeError(f"output: expected ({len(placements)}, ., .), got {output.shape}")
-        if output.shape[1] < 5 if self.layout == "yolo" else output.shape[2] != 6:
-            expected = "(B, 4 + C, A)" if self.layout == "yolo" else "(B, N, 6)"
-            raise ShapeError(f"output: expected {expected} for layout {self.layout}, got {output.shape}")
-        threshold = self.confidence_threshold if confidence_threshold is None else confidence_threshold
-        decode = self._decode_yolo if self.layout == "yolo" else self._decode_end2end
-        return [decode(rows, placement, threshold) for rows, placement in zip(output, placements, strict=True)]
+        self.check(outputs, count=len(placements))
+        confidence_threshold = self.confidence_threshold if confidence_threshold is None else confidence_threshold
+        iou_threshold = self.iou_threshold if iou_threshold is None else iou_threshold
+        max_detections = self.max_detections if max_detections is None else max_detections
+        return [
+            self._decode(
+                [output[position] for output in outputs], placement, confidence_threshold, iou_threshold, max_detections
+            )
+            for position, placement in enumerate(placements)
+        ]
 
-    def _decode_yolo(self, rows: np.ndarray, placement: Placement, threshold: float) -> Detections:
-        scores = rows[4:]
-        class_ids = scores.argmax(axis=0)
-        confidence = scores.max(axis=0)
-        chosen = np.flatnonzero(confidence >= threshold)
-        if chosen.size > _MAX_CANDIDATES:
-            chosen = chosen[np.argsort(-confidence[chosen], kind="stable")[:_MAX_CANDIDATES]]
-        xyxy = cxcywh_to_xyxy(rows[:4, chosen].T.astype(np.float64))
-        kept = non_max_suppression(
-            xyxy,
-            confidence[chosen],
-            class_ids[chosen],
-            iou_threshold=self.iou_threshold,
-            max_count=self.max_detections,
-        )
-        return Detections(placement.to_source(xyxy[kept]), class_ids[chosen][kept], confidence[chosen][kept])
-
-    def _decode_end2end(self, rows: np.ndarray, placement: Placement, threshold: float) -> Detections:
-        order = np.argsort(-rows[:, 4], kind="stable")[: self.max_detections]
-        order = order[rows[order, 4] >= threshold]
-        return Detections(placement.to_source(rows[order, :4]), rows[order, 5].round().astype(np.int64), rows[order, 4])
+    def _decode(
+        self,
+        arrays: list[np.ndarray],
+        placement: Placement,
+        confidence_threshold: float,
+        iou_threshold: float,
+        max_detections: int,
+    ) -> Detections:
+        layout = LAYOUTS[self.layout]
+        scores = layout.confidence(arrays) if arrays[0].size else np.zeros(0, np.float32)
+        chosen = np.flatnonzero(scores >= confidence_threshold)
+        limit = max_detections if layout.is_suppressed else _MAX_CANDIDATES
+        if layout.is_suppressed or chosen.size > limit:
+            chosen = chosen[np.argsort(-scores[chosen], kind="stable")[:limit]]
+        confidence, class_ids = scores[chosen], layout.class_ids(arrays, chosen)
+        xyxy = layout.boxes(arrays, chosen, placement.input_wh)
+        if not layout.is_suppressed:
+            kept = non_max_suppression(
+                xyxy, confidence, class_ids, iou_threshold=iou_threshold, max_count=max_detections
+            )
+            xyxy, confidence, class_ids = xyxy[kept], confidence[kept], class_ids[kept]
+        return Detections(placement.to_source(xyxy), class_ids, confidence)
 
 
 class ClassificationPostprocessing(BaseModel):
@@ -125,15 +156,44 @@ class ClassificationPostprocessing(BaseModel):
     kind: Literal["classification"] = "classification"
     activation: Literal["softmax", "none"] = "softmax"
 
-    def apply(self, output: np.ndarray, placements: list[Placement]) -> list[Classification]:
-        """Turn a batch of raw output into classifications.
+    @property
+    def outputs(self) -> dict[str, tuple[str, ...]]:
+        """The model's one output with its shape in letters: B images, C classes."""
+        return {"scores": ("B", "C")}
+
+    def check(self, outputs: Sequence[np.ndarray], *, count: int, class_count: int | None = None) -> None:
+        """Refuse outputs that are not one (count, class_count); see `DetectionPostprocessing.check`.
 
         Raises:
-            ShapeError: `output` is not (B, C) with as many rows as `placements`.
+            ShapeError: Another number of outputs, or another shape; gives both.
         """
-        if output.ndim != 2 or len(output) != len(placements):
-            raise ShapeError(f"output: expected ({len(placements)}, classes), got {output.shape}")
-        scores = output.astype(np.float32)
+        known = {"B": count} if class_count is None else {"B": count, "C": class_count}
+        check_shapes(self.outputs, outputs, known=known, convention="classification")
+
+    def apply(
+        self,
+        outputs: Sequence[np.ndarray],
+        placements: Sequence[Placement],
+        *,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> list[Classification]:
+        """Turn a batch of raw output into classifications.
+
+        Args:
+            outputs: One (B, C) float32.
+            placements: B of them.
+            confidence_threshold: For detections; every class keeps its probability here.
+            iou_threshold: For detections.
+            max_detections: For detections.
+
+        Raises:
+            ShapeError: The output is not (B, C) with as many rows as `placements`.
+        """
+        del confidence_threshold, iou_threshold, max_detections  # one call for both tasks
+        self.check(outputs, count=len(placements))
+        scores = outputs[0].astype(np.float32)
         if self.activation == "softmax":
             powers = np.exp(scores - scores.max(axis=1, keepdims=True))
             scores = powers / powers.sum(axis=1, keepdims=True)

@@ -20,11 +20,13 @@ class Placement:
         scale_xy: Input pixels per source pixel, horizontally and vertically.
         offset_xy: Input position of the source's top left corner, pixels.
         source_wh: Size of the source image, pixels.
+        input_wh: Size of the model's input, pixels; for models whose boxes are relative to it.
     """
 
     scale_xy: tuple[float, float]
     offset_xy: tuple[float, float]
     source_wh: tuple[int, int]
+    input_wh: tuple[int, int]
 
     def to_source(self, xyxy: np.ndarray) -> np.ndarray:
         """Turn boxes of the input into boxes of the source image, clipped to it.
@@ -44,9 +46,10 @@ class Placement:
 class PreprocessingSpec(BaseModel):
     """How an RGB image becomes the model's input tensor.
 
-    `letterbox` scales the longer side to fit and pads both ends evenly; `shorter_side_crop` scales the shorter side to
-    `shorter_side_px` and cuts the centre; `stretch` ignores the shape. `bilinear` samples without smoothing (as
-    OpenCV's INTER_LINEAR), `bilinear_antialias` smooths when shrinking (as Pillow's BILINEAR).
+    `letterbox` scales the longer side to fit and pads both ends evenly, or only the right or lower one;
+    `shorter_side_crop` scales the shorter side to `shorter_side_px` and cuts the centre; `stretch` ignores the shape.
+    `bilinear` samples without smoothing (as OpenCV's INTER_LINEAR), `bilinear_antialias` smooths when shrinking (as
+    Pillow's BILINEAR).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +61,9 @@ class PreprocessingSpec(BaseModel):
         0, ge=0, description="For shorter_side_crop: the shorter side before the crop, pixels; 0: as long as the crop."
     )
     pad_value: int = Field(114, ge=0, le=255)
+    pad_side: Literal["both", "end"] = Field(
+        "both", description="For letterbox: both, or end: the image lies in the top left corner."
+    )
     scale: float = Field(1 / 255, description="Factor on the pixels, before mean is taken off and std divides.")
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -116,11 +122,12 @@ class PreprocessingSpec(BaseModel):
         height, width = self.size_hw
         ratio = min(height / source_height, width / source_width)
         inner_width, inner_height = max(1, round(source_width * ratio)), max(1, round(source_height * ratio))
-        left, top = (width - inner_width) // 2, (height - inner_height) // 2
+        is_centred = self.pad_side == "both"
+        left, top = ((width - inner_width) // 2, (height - inner_height) // 2) if is_centred else (0, 0)
         placed = np.full((height, width, 3), self.pad_value, np.uint8)
         placed[top : top + inner_height, left : left + inner_width] = self._scale(image, inner_width, inner_height)
         scale = (inner_width / source_width, inner_height / source_height)
-        return placed, Placement(scale, (float(left), float(top)), (source_width, source_height))
+        return placed, Placement(scale, (float(left), float(top)), (source_width, source_height), (width, height))
 
     def _shorter_side_crop(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
         source_height, source_width = image.shape[:2]
@@ -134,13 +141,15 @@ class PreprocessingSpec(BaseModel):
         scale = (inner_width / source_width, inner_height / source_height)
         left, top = round((inner_width - width) / 2.0), round((inner_height - height) / 2.0)
         placed = _scale_part(image, (inner_width, inner_height), (left, top, left + width, top + height))
-        return placed, Placement(scale, (-float(left), -float(top)), (source_width, source_height))
+        return placed, Placement(scale, (-float(left), -float(top)), (source_width, source_height), (width, height))
 
     def _stretch(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
         source_height, source_width = image.shape[:2]
         height, width = self.size_hw
         scale = (width / source_width, height / source_height)
-        return self._scale(image, width, height), Placement(scale, (0.0, 0.0), (source_width, source_height))
+        return self._scale(image, width, height), Placement(
+            scale, (0.0, 0.0), (source_width, source_height), (width, height)
+        )
 
     def _scale(self, image: np.ndarray, width: int, height: int) -> np.ndarray:
         if image.shape[1] == width and image.shape[0] == height:

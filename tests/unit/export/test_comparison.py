@@ -11,7 +11,7 @@ from visionyard.inference import Predictor
 from visionyard.transforms import ClassificationPostprocessing, DetectionPostprocessing, Placement, PreprocessingSpec
 
 TOLERANCE = 0.001
-PLACEMENT = Placement((0.5, 0.5), (0.0, 0.0), (200, 200))  # 100 px of input, two source pixels each
+PLACEMENT = Placement((0.5, 0.5), (0.0, 0.0), (200, 200), (100, 100))  # 100 px of input, two source pixels each
 SPEC = PreprocessingSpec(resize="letterbox", size_hw=(100, 100), interpolation="bilinear")
 
 

@@ -41,7 +41,7 @@ def test_a_bundle_holds_everything_it_promises(task: str, tiny_bundle: Callable[
     assert sorted(path.name for path in folder.iterdir()) == sorted(["model.json", *manifest.files])
     assert list(manifest.formats) == ["onnx", "torchscript"]
     assert manifest.input.shape == ([-1, 3, 96, 96] if task == "detection" else [-1, 3, 32, 32])
-    assert manifest.output.shape == ([-1, 6, 441] if task == "detection" else [-1, 2])
+    assert manifest.outputs[0].shape == ([-1, 6, 441] if task == "detection" else [-1, 2])
     assert manifest.dataset_digest == Dataset(dataset).digest
     assert manifest.parity.is_passed
     assert certificate["is_passed"]

@@ -40,7 +40,7 @@ def test_every_preset_builds_and_infers(name: str):
         tensor, placement = trained.preprocessing.apply(_picture(40, 90))
         with torch.inference_mode():
             output = trained.module(torch.from_numpy(tensor[None]))
-        assert len(trained.postprocessing.apply(output.numpy(), [placement])) == 1
+        assert len(trained.postprocessing.apply([output.numpy()], [placement])) == 1
 
 
 def test_weights_that_do_not_fit_a_plan_are_refused():

@@ -65,7 +65,7 @@ def test_each_plugin_trains_and_its_checkpoint_infers(name: str, shapes_dataset:
     tensor, placement = trained.preprocessing.apply(np.zeros((50, 70, 3), np.uint8))
     with torch.inference_mode():
         output = trained.module(torch.from_numpy(tensor[None]))
-    assert trained.postprocessing.apply(output.numpy(), [placement])
+    assert trained.postprocessing.apply([output.numpy()], [placement])
 
 
 @pytest.mark.parametrize("name", SMALL)

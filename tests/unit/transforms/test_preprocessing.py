@@ -125,7 +125,7 @@ def test_a_mark_lies_where_the_placement_says() -> None:
 
 
 def test_boxes_are_clipped_to_the_source() -> None:
-    placement = Placement(scale_xy=(0.5, 0.5), offset_xy=(0.0, 10.0), source_wh=(100, 60))
+    placement = Placement(scale_xy=(0.5, 0.5), offset_xy=(0.0, 10.0), source_wh=(100, 60), input_wh=(50, 50))
     assert placement.to_source(np.array([[-5, 0, 70, 90]])).tolist() == [[0.0, 0.0, 100.0, 60.0]]
     assert placement.to_source(np.zeros((0, 4))).shape == (0, 4)
 
