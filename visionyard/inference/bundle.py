@@ -10,6 +10,7 @@ unknown.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +21,7 @@ from visionyard.config import describe_problems
 from visionyard.digests import sha256_file
 from visionyard.errors import ArtifactError, ConfigError
 from visionyard.inference.backends import Backend, load_backend
+from visionyard.inference.reference import EmbeddingReference, FeatureReference
 from visionyard.transforms import Postprocessing, PreprocessingSpec
 
 SCHEMA_VERSION = 1
@@ -30,6 +32,9 @@ CERTIFICATE = "parity.json"
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A plain name: a bundle from elsewhere must not reach outside its folder.
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+# A list of numbers over many lines; the texts in JSON have no line breaks.
+_NUMBER_LIST = re.compile(r"\[\n[-+.,\deE\s]+\]")
 
 
 class _Part(BaseModel):
@@ -70,16 +75,26 @@ class Distribution(_Part):
 class ReferenceStatistics(_Part):
     """What the model's pictures looked like, for telling later ones that differ.
 
+    The last three are what serving tests against; a bundle without them is of an earlier version.
+
     Attributes:
         images: `width_px`, `height_px`, `brightness` (mean luminance, 0 to 1), `contrast` (standard deviation of the
             luminance, 0 to 0.5) over train and val.
         class_mix: Share of each class among the labels of train and val; sums to 1, empty when there are no labels.
         confidence: Of the predictions on test at the bundle's own threshold; None when there were none.
+        features: What is measured of each picture (visionyard.monitoring.features): of the picture itself over train
+            and val, of the model's answer over test.
+        class_counts: Objects of each predicted class in an image, over test; the name "" stands for all classes that
+            have no entry of their own.
+        embedding: Of the picture's descriptor over train and val; None with fewer than two pictures.
     """
 
     images: dict[str, Distribution]
     class_mix: dict[str, float]
     confidence: Distribution | None
+    features: dict[str, FeatureReference] = Field(default_factory=dict)
+    class_counts: dict[str, FeatureReference] = Field(default_factory=dict)
+    embedding: EmbeddingReference | None = None
 
 
 class FormatParity(_Part):
@@ -163,7 +178,8 @@ class BundleManifest(_Part):
 
     def to_text(self) -> str:
         """Return the text of `model.json`."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+        return _NUMBER_LIST.sub(lambda found: " ".join(found.group().split()), text) + "\n"
 
 
 @dataclass(frozen=True)
