@@ -1,0 +1,148 @@
+"""What the server answers, as frozen dataclasses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visionyard.errors import VisionyardError
+
+_PIXEL_DIGITS = 2
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class and how sure the model is of it.
+
+    Attributes:
+        class_name: Its name.
+        class_id: Its place in the model's classes, from 0.
+        confidence: In [0, 1].
+    """
+
+    class_name: str
+    class_id: int
+    confidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values as the server's JSON has them."""
+        return {"class": self.class_name, "class_id": self.class_id, "confidence": self.confidence}
+
+
+@dataclass(frozen=True)
+class Box(ClassScore):
+    """An object found.
+
+    Attributes:
+        xyxy: Left, top, right, bottom in pixels of the image that was given to the client.
+    """
+
+    xyxy: tuple[float, float, float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values as the server's JSON has them."""
+        return {**super().to_json(), "xyxy": list(self.xyxy)}
+
+
+@dataclass(frozen=True)
+class DetectedImage:
+    """Objects found in one image.
+
+    Attributes:
+        width: Of the upright image that was given to the client, pixels.
+        height: The same.
+        boxes: Most confident first.
+    """
+
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values as the server's JSON has them."""
+        return {"width": self.width, "height": self.height, "boxes": [box.to_json() for box in self.boxes]}
+
+
+@dataclass(frozen=True)
+class ClassifiedImage:
+    """The class of one image.
+
+    Attributes:
+        width: Of the upright image that was given to the client, pixels.
+        height: The same.
+        top: The most probable classes, best first; at least one.
+    """
+
+    width: int
+    height: int
+    top: tuple[ClassScore, ...]
+
+    @property
+    def class_name(self) -> str:
+        """Name of the most probable class."""
+        return self.top[0].class_name
+
+    @property
+    def class_id(self) -> int:
+        """Id of the most probable class."""
+        return self.top[0].class_id
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the most probable class."""
+        return self.top[0].confidence
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values as the server's JSON has them."""
+        top = [score.to_json() for score in self.top]
+        return {"width": self.width, "height": self.height, **top[0], "top": top}
+
+
+ImageResult = DetectedImage | ClassifiedImage
+
+
+def to_result(values: Mapping[str, Any], source_wh: tuple[int, int] | None) -> ImageResult:
+    """Turn the server's answer about one image into a result.
+
+    Args:
+        values: `{"width", "height", "boxes": [...]}` or `{"width", "height", "class", ..., "top": [...]}`.
+        source_wh: Size of the image before it was scaled down for sending, pixels; None when it was not.
+
+    Raises:
+        VisionyardError: The answer has another form.
+    """
+    try:
+        width, height = source_wh or (int(values["width"]), int(values["height"]))
+        if "boxes" in values:
+            scale = (width / values["width"], height / values["height"])
+            boxes = tuple(
+                Box(**_score(box), xyxy=_placed(box["xyxy"], scale if source_wh else None, (width, height)))
+                for box in values["boxes"]
+            )
+            return DetectedImage(width, height, boxes)
+        return ClassifiedImage(width, height, tuple(ClassScore(**_score(one)) for one in values["top"]))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise VisionyardError(
+            f"the server's answer {str(dict(values))[:120]!r}: expected boxes or top ({type(error).__name__}: "
+            f"{error}); is it a Visionyard server of this version?"
+        ) from None
+
+
+def _score(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "class_name": str(values["class"]),
+        "class_id": int(values["class_id"]),
+        "confidence": float(values["confidence"]),
+    }
+
+
+def _placed(
+    xyxy: list[float], scale_xy: tuple[float, float] | None, limit_wh: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    if scale_xy is None:
+        left, top, right, bottom = map(float, xyxy)
+    else:
+        left, top, right, bottom = (
+            round(min(max(value * scale_xy[axis % 2], 0.0), float(limit_wh[axis % 2])), _PIXEL_DIGITS)
+            for axis, value in enumerate(xyxy)
+        )
+    return left, top, right, bottom
