@@ -1,0 +1,1 @@
+"""Watching a model server: its Prometheus series, drift of its pictures, samples for the next dataset version."""

@@ -1,0 +1,57 @@
+"""What a prediction gives back, and what it knows of its request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visionyard.inference.paths import TOP_COUNT, prediction_to_json
+from visionyard.transforms import Prediction
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """What the model saw in one image.
+
+    Attributes:
+        width: Of the upright source image, pixels.
+        height: Of the upright source image, pixels.
+        prediction: Boxes in its pixels, or its class.
+        image: (H, W, 3) uint8 RGB, only when it was asked for.
+        top_k: Classes that `to_json` lists of a classification.
+    """
+
+    width: int
+    height: int
+    prediction: Prediction
+    image: np.ndarray | None = None
+    top_k: int = TOP_COUNT
+
+    def to_json(self, classes: Sequence[str], top_k: int | None = None) -> dict[str, Any]:
+        """Return plain values: as `visionyard predict --json`, with the width and height of the image.
+
+        Args:
+            classes: Class names in the order of their ids.
+            top_k: Classes listed of a classification; None takes what the request asked for.
+        """
+        listed = prediction_to_json(self.prediction, classes, top_count=self.top_k if top_k is None else top_k)
+        return {"width": self.width, "height": self.height, **listed}
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """What watching and sampling know of a request.
+
+    Attributes:
+        request_id: As in the answer's header.
+        protocol: `http` or `grpc`.
+        group: The camera or scene that the images come from; empty when not told.
+    """
+
+    request_id: str = ""
+    protocol: str = "http"
+    group: str = ""
+
+
+DEFAULT_CONTEXT = RequestContext()

@@ -1,0 +1,305 @@
+"""A served model: from encoded images to predictions, many requests at a time.
+
+An image goes through three threads and no more: one of the shared pool decodes and preprocesses it, an inference thread
+runs it with what else is queued and postprocesses it, and the caller's event loop takes the answer. Only when more is
+queued does the inference thread leave the postprocessing to the pool.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from visionyard.config.serving_config import ServingConfig
+from visionyard.errors import OverloadedError, RequestError, TooLargeError
+from visionyard.inference.bundle import BundleManifest
+from visionyard.inference.paths import TOP_COUNT
+from visionyard.inference.predictor import Predictor
+from visionyard.monitoring.metrics import PHASES, ServingMetrics
+from visionyard.serving.answers import DEFAULT_CONTEXT, ImageAnswer, RequestContext
+from visionyard.serving.batching import BatchItem, DynamicBatcher
+from visionyard.serving.inputs import ImageInput, check_tensor, read_image
+from visionyard.serving.jobs import Request
+from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
+from visionyard.transforms import Placement
+
+__all__ = ["ImageAnswer", "ImageInput", "RequestContext", "ServedModel"]
+
+
+class ServedModel:
+    """One model of the server; `ModelStore.load` makes it.
+
+    Attributes:
+        name: In the URLs.
+        digest: SHA-256 of the bundle.
+        format: Of the bundle's formats, the one that runs.
+        reason: Why that one.
+        device: Where it runs: `cpu`, `cuda` ...
+        manifest: What the bundle says of itself.
+        classes: Names in the order of their ids.
+        is_ready: Only after a warm-up inference succeeded, and no more once it is closing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        predictor: Predictor,
+        *,
+        manifest: BundleManifest,
+        digest: str,
+        format: str,  # noqa: A002
+        reason: str,
+        device: str,
+        instances: int,
+        config: ServingConfig,
+        metrics: ServingMetrics,
+        pool: Executor,
+    ) -> None:
+        """Start the model's inference threads.
+
+        Args:
+            name: In the URLs.
+            predictor: The loaded model.
+            manifest: Of its bundle.
+            digest: Of its bundle.
+            format: Which of the bundle's formats was loaded.
+            reason: Why.
+            device: Where it runs.
+            instances: Inferences at the same time.
+            config: Of the server.
+            metrics: Where figures go.
+            pool: Threads that decode, shared by all models.
+        """
+        self.name = name
+        self.digest = digest
+        self.format = format
+        self.reason = reason
+        self.device = device
+        self.manifest = manifest
+        self.classes = list(manifest.classes)
+        self.is_ready = False
+        self._predictor = predictor
+        self._limits = config.limits
+        self._metrics = metrics
+        self._pool = pool
+        # A model exported with a fixed number of rows takes no other.
+        self._row_count = max(0, manifest.input.shape[0])
+        self._max_size = min(config.batching.max_size, self._row_count or config.batching.max_size)
+        self._batch_size = metrics.batch_size.labels(name)
+        self._phases = {phase: metrics.phase_seconds.labels(name, phase) for phase in PHASES}
+        self._batcher = DynamicBatcher(
+            self._run,
+            name=name,
+            instances=instances,
+            max_size=self._max_size,
+            max_delay_s=config.batching.max_delay_ms / 1000,
+            queue_size=config.batching.queue_size,
+            on_batch=self._note_batch,
+        )
+        metrics.in_flight.labels(name).set_function(lambda: self._batcher.admitted_count)
+        metrics.queue_depth.labels(name).set_function(lambda: self._batcher.queued_count)
+
+    async def warm_up(self) -> None:
+        """Look at a grey image as a request would, and be ready when that succeeded.
+
+        Raises:
+            VisionyardError: The model cannot answer.
+        """
+        height, width = self.manifest.preprocessing.size_hw
+        await self.predict([np.full((height, width, 3), 127, np.uint8)], deadline=math.inf)
+        self.is_ready = True
+
+    async def predict(
+        self,
+        images: Sequence[ImageInput],
+        *,
+        options: PredictOptions = DEFAULT_OPTIONS,
+        deadline: float | None = None,
+        keep_images: bool = False,
+        context: RequestContext = DEFAULT_CONTEXT,
+    ) -> list[ImageAnswer]:
+        """Look at images.
+
+        Args:
+            images: Encoded files or (H, W, 3) uint8 RGB, at most limits.max_images.
+            options: Parameters of the request.
+            deadline: On the clock of `time.monotonic`; None: limits.deadline_s from now.
+            keep_images: Return the decoded images too.
+            context: Whose request it is.
+
+        Returns:
+            One answer an image, in order.
+
+        Raises:
+            RequestError: No image, or one that cannot be read.
+            TooLargeError: Too many images, or one with too many pixels.
+            OverloadedError: Too much is in work already; nothing was decoded.
+            DeadlineError: The answer was not ready in time.
+            VisionyardError: The model failed.
+        """
+        if not images:
+            raise RequestError("the request holds no image; send at least one")
+        if len(images) > self._limits.max_images:
+            raise TooLargeError(f"the request holds {len(images)} images; at most {self._limits.max_images} are taken")
+        request: Request[ImageAnswer] = self._admitted([1] * len(images), deadline)
+        for index, given in enumerate(images):
+            work = partial(self._prepare_image, request, index, given, options, keep_images, context)
+            self._start(request, index, work)
+        return await request.answers()
+
+    async def infer(self, batch: np.ndarray, *, deadline: float | None = None) -> list[np.ndarray]:
+        """Run a preprocessed batch; it shares inferences with images and other batches.
+
+        Args:
+            batch: (N, 3, H, W) float32, as the manifest's input; at most limits.max_images rows.
+            deadline: As in `predict`.
+
+        Returns:
+            The raw outputs, N rows each, in the manifest's order.
+
+        Raises:
+            RequestError: The batch does not fit the model's input, or holds NaN.
+            TooLargeError: Too many rows.
+            OverloadedError: Too much is in work already.
+            DeadlineError: The answer was not ready in time.
+            VisionyardError: The model failed.
+        """
+        shape = self.manifest.input.shape
+        if batch.ndim != len(shape) or not len(batch):
+            check_tensor(batch, shape)
+        if len(batch) > self._limits.max_images:
+            raise TooLargeError(f"the batch holds {len(batch)} rows; at most {self._limits.max_images} are taken")
+        pieces = [batch[start : start + self._max_size] for start in range(0, len(batch), self._max_size)]
+        request: Request[list[np.ndarray]] = self._admitted([len(piece) for piece in pieces], deadline)
+        for index, piece in enumerate(pieces):
+            self._start(request, index, partial(self._prepare_rows, request, index, piece))
+        parts = await request.answers()
+        return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    async def close(self) -> None:
+        """Refuse new work, finish what is in flight, give the model's memory back."""
+        self.is_ready = False
+        await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
+        self._predictor.close()
+
+    def _admitted(self, weights: list[int], deadline: float | None) -> Request[Any]:
+        latest = time.monotonic() + self._limits.deadline_s
+        self._batcher.admit(sum(weights))
+        return Request(weights, latest if deadline is None else deadline, on_end=self._batcher.release)
+
+    def _start(self, request: Request[Any], index: int, work: Callable[[], None]) -> None:
+        try:
+            self._pool.submit(work)
+        except RuntimeError as error:  # the pool is shut down
+            request.fail(index, error)
+
+    def _prepare_image(
+        self,
+        request: Request[ImageAnswer],
+        index: int,
+        given: ImageInput,
+        options: PredictOptions,
+        keep_images: bool,
+        context: RequestContext,
+    ) -> None:
+        if not request.is_wanted:
+            request.drop(index)
+            return
+        try:
+            start = time.perf_counter()
+            image = read_image(given, self._limits, index=index)
+            decoded = time.perf_counter()
+            rows, placements = self._predictor.preprocessing.apply_all([image])
+            self._phases["decode"].observe(decoded - start)
+            self._phases["preprocess"].observe(time.perf_counter() - decoded)
+        except Exception as error:  # whatever it is, the caller has to learn of it
+            request.fail(index, error)
+            return
+
+        def interpret(outputs: list[np.ndarray]) -> None:
+            start = time.perf_counter()
+            answer = self._interpret(outputs, placements, options, image if keep_images else None)
+            self._phases["postprocess"].observe(time.perf_counter() - start)
+            request.answer(index, answer)
+
+        self._queue(request, index, rows, interpret)
+
+    def _prepare_rows(self, request: Request[list[np.ndarray]], index: int, rows: np.ndarray) -> None:
+        if not request.is_wanted:
+            request.drop(index)
+            return
+        try:
+            rows = check_tensor(rows, self.manifest.input.shape)
+        except Exception as error:  # whatever it is, the caller has to learn of it
+            request.fail(index, error)
+            return
+        self._queue(request, index, rows, partial(request.answer, index))
+
+    def _queue(
+        self,
+        request: Request[Any],
+        index: int,
+        rows: np.ndarray,
+        take: Callable[[list[np.ndarray]], None],
+    ) -> None:
+        item = BatchItem(rows, request.deadline)
+
+        def settle(outputs: Future[list[np.ndarray]]) -> None:
+            if outputs.cancelled():
+                request.drop(index)
+            elif error := outputs.exception():
+                request.fail(index, error)
+            else:
+                self._phases["queue"].observe(item.waited_s)
+                self._phases["infer"].observe(item.infer_s)
+                finish = partial(self._finish, request, index, take, outputs.result())
+                # The next inference is worth more than the hop to another thread.
+                if self._batcher.queued_count:
+                    self._start(request, index, finish)
+                else:
+                    finish()
+
+        item.outputs.add_done_callback(settle)
+        request.attach(item)
+        try:
+            self._batcher.submit(item)
+        except OverloadedError as error:
+            item.outputs.set_exception(error)
+
+    def _finish(
+        self, request: Request[Any], index: int, take: Callable[[list[np.ndarray]], None], outputs: list[np.ndarray]
+    ) -> None:
+        try:
+            take(outputs)
+        except Exception as error:  # whatever it is, the caller has to learn of it
+            request.fail(index, error)
+
+    def _interpret(
+        self, outputs: list[np.ndarray], placements: list[Placement], options: PredictOptions, image: np.ndarray | None
+    ) -> ImageAnswer:
+        self._predictor.check(outputs, len(placements))
+        (prediction,) = self._predictor.interpret(
+            outputs,
+            placements,
+            confidence_threshold=options.confidence,
+            iou_threshold=options.iou,
+            max_detections=options.max_detections,
+        )
+        width, height = placements[0].source_wh
+        return ImageAnswer(width, height, prediction, image, TOP_COUNT if options.top_k is None else options.top_k)
+
+    def _run(self, rows: np.ndarray) -> list[np.ndarray]:
+        missing = self._row_count - len(rows)
+        if missing <= 0:
+            return self._predictor.backend.run_all(rows)
+        padding = np.zeros((missing, *rows.shape[1:]), np.float32)
+        outputs = self._predictor.backend.run_all(np.concatenate([rows, padding]))
+        return [output[: len(rows)] for output in outputs]
+
+    def _note_batch(self, size: int, _depth: int) -> None:
+        self._batch_size.observe(size)
