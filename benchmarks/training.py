@@ -16,8 +16,9 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-EPOCHS, BATCH_SIZE = 2, 16
-SIZES = {"yolo": 160, "torchvision": 96}
+BATCH_SIZE = 16
+EPOCHS = {"yolo": 2, "torchvision": 4}
+SIZES = {"yolo": 160, "torchvision": 160}
 
 
 def ours(kind: str, dataset: Path, folder: Path) -> float:
@@ -33,7 +34,7 @@ def ours(kind: str, dataset: Path, folder: Path) -> float:
         folder / "model",
         model=ModelConfig(name=name, options=_options(kind)),
         training=TrainingConfig(
-            epochs=EPOCHS, batch_size=BATCH_SIZE, image_size_px=SIZES[kind], learning_rate=0.001, device="cpu"
+            epochs=EPOCHS[kind], batch_size=BATCH_SIZE, image_size_px=SIZES[kind], learning_rate=0.001, device="cpu"
         ),
         checkpoints_uri=str(folder / "checkpoints"),
     )
@@ -71,7 +72,7 @@ def direct_yolo(dataset: Path, folder: Path) -> float:
     options = YoloDetectionOptions.model_validate(_options("yolo"))
     load_ultralytics().YOLO("yolo11n.yaml").train(
         data=str(folder / "data.yaml"),
-        epochs=EPOCHS,
+        epochs=EPOCHS["yolo"],
         batch=BATCH_SIZE,
         nbs=BATCH_SIZE,
         imgsz=SIZES["yolo"],
@@ -108,7 +109,7 @@ def direct_torchvision(dataset: Path, folder: Path) -> float:
     model = models.resnet18(num_classes=len(version.classes))
     optimizer = torch.optim.AdamW(model.parameters(), 0.001, weight_decay=0.0005)
     loss_function = nn.CrossEntropyLoss(label_smoothing=0.1)
-    for _ in range(EPOCHS):
+    for _ in range(EPOCHS["torchvision"]):
         model.train()
         for images, truth in torch.utils.data.DataLoader(train, BATCH_SIZE, shuffle=True):
             optimizer.zero_grad()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -37,15 +38,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     work.replace(path)
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file under a temporary name, flush it to disk, and rename it to `path`; parents are made."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a stream whose content, flushed to disk, becomes `path` when the block ends well; parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.partial")
     try:
         with work.open("wb") as stream:
-            stream.write(data.encode() if isinstance(data, str) else data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         work.replace(path)
     finally:
         work.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file under a temporary name, flush it to disk, and rename it to `path`; parents are made."""
+    with atomic_file(path) as stream:
+        stream.write(data.encode() if isinstance(data, str) else data)

@@ -11,6 +11,12 @@ VisionyardError
 ├── ModelError                      a plugin, preset or weights file does not fit
 ├── NotANumberError                 the loss or a metric is no longer a number
 ├── ParityError                     an exported model differs from the trained one
+├── RequestError (ValueError)       a request to the model server cannot be answered as it is
+│   ├── NotFoundError               it names a model or tensor that is not there
+│   ├── TooLargeError               its body, an image or the number of images is over the limit
+│   └── DeniedError                 it lacks a valid key, or asks for what is switched off
+├── OverloadedError                 the server has too much to do, or the caller asked too often
+├── DeadlineError                   the answer was not ready in time
 └── PreemptedError                  the process was told to stop
 
 Each message names the thing, the value, what was expected and the way out. `exit_class` is the word that the exit
@@ -86,6 +92,46 @@ class ParityError(VisionyardError):
     """An exported model differs from the trained one."""
 
     exit_class = "parity_failed"
+
+
+class RequestError(VisionyardError, ValueError):
+    """A request to the model server is wrong; the message is for the caller."""
+
+    exit_class = "bad_data"
+
+
+class NotFoundError(RequestError):
+    """A request names a model or tensor that is not there."""
+
+
+class TooLargeError(RequestError):
+    """A request's body, an image of it or the number of its images is over the limit."""
+
+
+class DeniedError(RequestError):
+    """A request lacks a valid key, or asks for what is switched off."""
+
+
+class OverloadedError(VisionyardError):
+    """The server has too much to do, or the caller asked too often.
+
+    Attributes:
+        retry_after_s: When to try again.
+        is_rate_limit: The caller's own rate, rather than the server's load.
+    """
+
+    exit_class = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, is_rate_limit: bool = False) -> None:
+        self.retry_after_s = retry_after_s
+        self.is_rate_limit = is_rate_limit
+        super().__init__(message)
+
+
+class DeadlineError(VisionyardError):
+    """The answer was not ready in time."""
+
+    exit_class = "deadline"
 
 
 class PreemptedError(VisionyardError):

@@ -132,7 +132,9 @@ class Dataset:
         path = self.folder / INDEX
         if not path.exists():
             raise ArtifactError(f"{path}: the index is missing; run prepare_dataset again")
-        return pyarrow.parquet.read_table(path)
+        # Not read_table, which imports pandas for a table of plain columns: a second in every stage.
+        with pyarrow.parquet.ParquetFile(path) as file:
+            return file.read()
 
     @cached_property
     def _split_bounds(self) -> dict[str, tuple[int, int]]:

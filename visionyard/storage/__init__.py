@@ -19,6 +19,7 @@ from visionyard.storage.transfer import (
     upload_file,
     upload_folder,
     write_bytes,
+    writing,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "upload_file",
     "upload_folder",
     "write_bytes",
+    "writing",
 ]

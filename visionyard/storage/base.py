@@ -5,9 +5,10 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import tenacity
 import urllib3
@@ -68,8 +69,8 @@ class Store(ABC):
         """Return `size` bytes from `offset` of the file at the address, or all from there; fewer at its end."""
 
     @abstractmethod
-    def write_bytes(self, data: bytes) -> None:
-        """Write the file at the address, whole or not at all."""
+    def writing(self) -> AbstractContextManager[BinaryIO]:
+        """Return a block whose stream becomes the file at the address when it ends well, whole or not at all."""
 
     @abstractmethod
     def fetch(self, target: Path) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
 from pathlib import Path
+from typing import BinaryIO
 
 from visionyard import events
-from visionyard.atomic import write_atomic
+from visionyard.atomic import atomic_file
 from visionyard.digests import digest_of_lines, sha256_file
 from visionyard.errors import StorageError
 from visionyard.storage.base import CHUNK_BYTES, ObjectInfo, Store, save_stream
@@ -54,10 +55,11 @@ class LocalStore(Store):
             stream.seek(offset)
             return stream.read(-1 if size is None else size)
 
-    def write_bytes(self, data: bytes) -> None:
+    @contextmanager
+    def writing(self) -> Iterator[BinaryIO]:
         """See Store."""
-        with _explained(self._path):
-            write_atomic(self._path, data)
+        with _explained(self._path), atomic_file(self._path) as stream:
+            yield stream
 
     def fetch(self, target: Path) -> None:
         """See Store."""

@@ -1,11 +1,12 @@
 """S3 and everything that speaks its protocol (MinIO, SeaweedFS, Ceph): one address in a bucket."""
 
-import io
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import certifi
 import urllib3
@@ -27,6 +28,8 @@ from visionyard.storage.base import (
     with_retries,
 )
 
+# Larger than pointers and small results, smaller than a checkpoint, which goes through the disk.
+_SPOOLED_BYTES = 16 << 20
 AWS_ENDPOINT = "https://s3.amazonaws.com"
 _KEY_VARIABLES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _TRANSIENT_CODES = {"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "RequestTimeTooSkewed"}
@@ -165,9 +168,19 @@ class S3Store(Store):
 
         return self._call(read)
 
-    def write_bytes(self, data: bytes) -> None:
+    @contextmanager
+    def writing(self) -> Iterator[BinaryIO]:
         """See Store."""
-        self._call(lambda: self._client.put_object(self._bucket, self._key, io.BytesIO(data), len(data)))
+        # The length must be known before the first byte is sent, and a second try reads from the beginning.
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as spool:
+            yield spool  # type: ignore[misc]  # it has all of BinaryIO's methods, not its type
+            size = spool.tell()
+
+            def put() -> None:
+                spool.seek(0)
+                self._client.put_object(self._bucket, self._key, spool, size)
+
+            self._call(put)
 
     def fetch(self, target: Path) -> None:
         """See Store."""

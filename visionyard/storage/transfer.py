@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from visionyard import events
 from visionyard.errors import StorageError
@@ -160,7 +161,17 @@ def write_bytes(uri: str, data: bytes) -> None:
     Raises:
         StorageError: The store refused or timed out.
     """
-    open_store(uri).write_bytes(data)
+    with writing(uri) as stream:
+        stream.write(data)
+
+
+def writing(uri: str) -> AbstractContextManager[BinaryIO]:
+    """Return a block whose stream becomes the file at an address when it ends well, whole or not at all.
+
+    Raises:
+        StorageError: The store refused or timed out.
+    """
+    return open_store(uri).writing()
 
 
 def source_digest(uri: str) -> str:

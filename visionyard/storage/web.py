@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import certifi
@@ -108,7 +108,7 @@ class WebStore(Store):
 
         return self._call(read)
 
-    def write_bytes(self, data: bytes) -> None:
+    def writing(self) -> NoReturn:
         """See Store."""
         raise self._read_only()
 

@@ -5,6 +5,7 @@ pointer. A checkpoint is written under a temporary name, flushed, hashed and ren
 so that it never names a file that is not whole. Kept are the newest three, the best, and none else.
 """
 
+import hashlib
 import io
 import json
 import pickle
@@ -12,15 +13,15 @@ import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from visionyard import events
-from visionyard.digests import sha256_bytes
+from visionyard.digests import sha256_bytes, sha256_file
 from visionyard.errors import ArtifactError, StorageError
 from visionyard.models import TrainedModel, TrainingPlan, TrainingState, get_plugin
-from visionyard.storage import delete, exists, read_bytes, write_bytes
+from visionyard.storage import delete, exists, fetch_file, read_bytes, write_bytes, writing
 
 SCHEMA_VERSION = 1
 POINTER = "checkpoints.json"
@@ -110,26 +111,23 @@ class CheckpointStore:
         """
         import torch
 
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "plan": plan.to_json(),
-                "config_digest": self.config_digest,
-                "dataset_digest": self.dataset_digest,
-                "epoch": state.epoch,
-                "step": state.step,
-                "metrics": dict(metrics),
-                "weights": state.weights,
-                "training": state.training,
-                "random": random_states(),
-            },
-            buffer,
-        )
-        data = buffer.getvalue()
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "plan": plan.to_json(),
+            "config_digest": self.config_digest,
+            "dataset_digest": self.dataset_digest,
+            "epoch": state.epoch,
+            "step": state.step,
+            "metrics": dict(metrics),
+            "weights": state.weights,
+            "training": state.training,
+            "random": random_states(),
+        }
         name = f"checkpoint-{state.epoch:05d}-{state.step:08d}.pt"
-        write_bytes(f"{self.uri}/{name}", data)
-        entry = CheckpointEntry(name, sha256_bytes(data), state.epoch, state.step, fitness, dict(metrics))
+        with writing(f"{self.uri}/{name}") as stream:
+            hashing = _HashingStream(stream)
+            torch.save(content, hashing)
+        entry = CheckpointEntry(name, hashing.sha256, state.epoch, state.step, fitness, dict(metrics))
         self.entries = [other for other in self.entries if other.file != name] + [entry]
         dropped = self._drop_old()
         self.write_pointer()
@@ -164,8 +162,22 @@ class CheckpointStore:
         """
         data = read_bytes(f"{self.uri}/{entry.file}")
         if sha256_bytes(data) != entry.sha256:
-            raise ArtifactError(f"{self.uri}/{entry.file}: the checkpoint was altered or cut short")
+            raise self._altered(entry)
         return data
+
+    def fetch(self, entry: CheckpointEntry, target: Path) -> None:
+        """Copy a checkpoint to a local file.
+
+        Raises:
+            ArtifactError: It is not the one that was written.
+        """
+        fetch_file(f"{self.uri}/{entry.file}", target)
+        if sha256_file(target) != entry.sha256:
+            target.unlink()
+            raise self._altered(entry)
+
+    def _altered(self, entry: CheckpointEntry) -> ArtifactError:
+        return ArtifactError(f"{self.uri}/{entry.file}: the checkpoint was altered or cut short")
 
     def _drop_old(self) -> list[CheckpointEntry]:
         newest = sorted(self.entries, key=lambda entry: (entry.epoch, entry.step))[-KEPT_COUNT:]
@@ -190,6 +202,25 @@ class CheckpointStore:
         self.entries = [CheckpointEntry(**entry) for entry in content["entries"]]
         self.history = content["history"]
         self.is_finished = content["is_finished"]
+
+
+class _HashingStream:
+    """Passes bytes on and hashes them on the way: a checkpoint is neither held in memory nor read back for that."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def load_checkpoint(data: bytes, *, name: str) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _write(store: CheckpointStore, plan: TrainingPlan, target: Path, *, device: 
         device=device,
     )
     with atomic_folder(target) as work:
-        (work / CHECKPOINT).write_bytes(store.read(best))
+        store.fetch(best, work / CHECKPOINT)
         content = {"schema_version": SCHEMA_VERSION, **asdict(report)}
         (work / TRAINING).write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
     return report
