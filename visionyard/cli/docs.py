@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard.atomic import write_atomic
-from visionyard.config import RunConfig, Section
+from visionyard.config import RunConfig, Section, ServedModelConfig, ServingConfig
 from visionyard.config.schema import run_config_schema
 
 _NOTE = "<!-- Made by `make docs` from the docstring. -->\n"
@@ -24,6 +24,7 @@ def pages() -> dict[str, str]:
                 item = getattr(import_module(f"{package.__name__}.{module.name}"), module.name)
                 made[f"{room}/{module.name}/README.md"] = item_page(item)
     made["docs/run-config.md"] = config_page()
+    made["docs/serving-config.md"] = serving_config_page()
     made["docs/run-config.schema.json"] = json.dumps(run_config_schema(), indent=1, sort_keys=True) + "\n"
     return dict(sorted(made.items()))
 
@@ -74,11 +75,40 @@ def config_page() -> str:
         ),
         "",
     ]
-    for name, field in RunConfig.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            lines += [f"## {name}", "", _one_line(section.__doc__), "", *_field_rows(section), ""]
+    for name, section in _sections(RunConfig).items():
+        lines += [f"## {name}", "", _one_line(section.__doc__), "", *_field_rows(section), ""]
     return "\n".join(lines)
+
+
+def serving_config_page() -> str:
+    """Return the reference of the serving config: a table a section."""
+    lines = [
+        "<!-- Made by `make docs` from the serving config's fields. -->",
+        "",
+        "# Serving config",
+        "",
+        (
+            "`visionyard serve BUNDLE` needs none of these; `--config serving.yaml` reads them from a file, "
+            "`--set section.key=value` overrides one, and so does the environment variable "
+            "`VISIONYARD_SERVE_SECTION__KEY`. An override wins over the environment, and that over the file. All "
+            "mistakes are reported at once. Secrets are files, never values in here."
+        ),
+        "",
+        "| key | default | what |",
+        "| --- | --- | --- |",
+    ]
+    sections = _sections(ServingConfig)
+    loose = [row for row in _field_rows(ServingConfig)[2:] if row.split("`")[1] not in {"models", *sections}]
+    lines += [*loose, "", "## models", "", f"A list. {_one_line(ServedModelConfig.__doc__)}", ""]
+    lines += [*_field_rows(ServedModelConfig), ""]
+    for name, section in sections.items():
+        lines += [f"## {name}", "", _one_line(section.__doc__), "", *_field_rows(section), ""]
+    return "\n".join(lines)
+
+
+def _sections(config: type[Section]) -> dict[str, type[Section]]:
+    kinds = {name: field.annotation for name, field in config.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
 def _field_rows(section: type[Section]) -> list[str]:

@@ -1,19 +1,24 @@
-"""Read a run config from YAML, overrides and the environment; report every mistake at once."""
+"""Read a config from YAML, overrides and the environment; report every mistake at once."""
 
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from visionyard.config.run_config import RunConfig
+from visionyard.config.serving_config import ServingConfig
 from visionyard.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "VISIONYARD_SET_"
+SERVING_ENVIRONMENT_PREFIX = "VISIONYARD_SERVE_"
+_Config = TypeVar("_Config", bound=BaseModel)
 # Where pydantic's own words speak of Python rather than of the file.
 _MESSAGES = {
     "model_type": "expected a section of keys and values",
@@ -39,6 +44,110 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+@dataclass(frozen=True)
+class ConfigReader(Generic[_Config]):
+    """Reads configs of one kind.
+
+    Attributes:
+        model: What they become.
+        prefix: Of the environment variables that set a value.
+        example: An override, for messages.
+        way_out: What to do when there is no such file.
+    """
+
+    model: type[_Config]
+    prefix: str
+    example: str
+    way_out: str
+
+    def load(self, path: Path | None, overrides: Iterable[str], environment: Mapping[str, str] | None) -> _Config:
+        """Read a file and lay the environment and the overrides over it; see `load_run_config`."""
+        values = {} if path is None else self._read_yaml(path)
+        variables = os.environ if environment is None else environment
+        settings = [
+            (name, name.removeprefix(self.prefix).lower().replace("__", "."), text)
+            for name, text in sorted(variables.items())
+            if name.startswith(self.prefix)
+        ]
+        problems = []
+        for override in overrides:
+            key, separator, text = override.partition("=")
+            if not separator or not key.strip():
+                problems.append(f"--set {override}: expected section.key=value, such as {self.example}")
+            else:
+                settings.append(("--set", key.strip(), text))
+        for origin, key, text in settings:
+            problems += [f"{origin}: {problem}" for problem in self._lay_over(values, key, text)]
+        return self.parse(values, problems)
+
+    def parse(self, values: Mapping[str, Any], problems: Iterable[str] = ()) -> _Config:
+        """Check plain values and return the config they describe; see `parse_run_config`."""
+        found = list(problems)
+        try:
+            config = self.model.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(found + describe_problems(error, self.model)) from None
+        if found:
+            raise ConfigError(found)
+        return config
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return field_names(self.model)
+
+    @cached_property
+    def _sections(self) -> frozenset[str]:
+        return frozenset(name.split(".")[0] for name in self._names if "." in name)
+
+    def _takes_text(self, dotted: str) -> bool:
+        annotation = field_of(self.model, dotted).annotation if dotted in self._names else None
+        return annotation is str or (get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str))
+
+    def _is_entry(self, dotted: str) -> bool:
+        """Return whether a name lies inside a field that holds names of the user's choice."""
+        parents = [name for name in self._names if dotted.startswith(f"{name}.")]
+        return bool(parents) and get_origin(field_of(self.model, parents[0]).annotation) is dict
+
+    def _read_yaml(self, path: Path) -> dict[str, Any]:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file; {self.way_out}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        try:
+            values = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        if values is None:
+            return {}
+        if not isinstance(values, dict):
+            first = next(iter(self.model.model_fields))
+            expected = next((name.split(".")[0] for name in self._names if "." in name), first)
+            raise ConfigError(f"{path}: expected sections such as `{expected}:`, got {values!r}")
+        # A section whose keys are all commented out is read as None.
+        return {key: {} if value is None and key in self._sections else value for key, value in values.items()}
+
+    def _lay_over(self, values: dict[str, Any], key: str, text: str) -> list[str]:
+        if key not in self._names and not self._is_entry(key):
+            return [f"{key}: unknown key; {_nearest(key, self.model)}"]
+        try:
+            # A text stays as it was typed: `no` and `2024` are names here, not a flag and a number.
+            value = text.strip() if self._takes_text(key) or not text.strip() else yaml.safe_load(text)
+        except yaml.YAMLError:
+            return [f"{key} = {text!r}: not valid YAML"]
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            child = place.setdefault(parent, {})
+            if not isinstance(child, dict):
+                # What stands there is no section, which the check of the whole will say.
+                return []
+            place = child
+        place[last] = value
+        return []
+
+
 def load_run_config(
     path: Path, *, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
 ) -> RunConfig:
@@ -53,23 +162,7 @@ def load_run_config(
     Raises:
         ConfigError: The file is missing or no YAML mapping, or any value is wrong; it lists all mistakes.
     """
-    values = _read_yaml(path)
-    variables = os.environ if environment is None else environment
-    settings = [
-        (name, name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."), text)
-        for name, text in sorted(variables.items())
-        if name.startswith(ENVIRONMENT_PREFIX)
-    ]
-    problems = []
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            problems.append(f"--set {override}: expected section.key=value, such as training.epochs=3")
-        else:
-            settings.append(("--set", key.strip(), text))
-    for origin, key, text in settings:
-        problems += [f"{origin}: {problem}" for problem in _lay_over(values, key, text)]
-    return parse_run_config(values, problems=problems)
+    return _RUN.load(path, overrides, environment)
 
 
 def parse_run_config(values: Mapping[str, Any], *, problems: Iterable[str] = ()) -> RunConfig:
@@ -82,14 +175,34 @@ def parse_run_config(values: Mapping[str, Any], *, problems: Iterable[str] = ())
     Raises:
         ConfigError: Any value is wrong; it lists all mistakes with path, value and what is allowed.
     """
-    found = list(problems)
-    try:
-        config = RunConfig.model_validate(dict(values))
-    except ValidationError as error:
-        raise ConfigError(found + describe_problems(error, RunConfig)) from None
-    if found:
-        raise ConfigError(found)
-    return config
+    return _RUN.parse(values, problems)
+
+
+def load_serving_config(
+    path: Path | None = None, *, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
+) -> ServingConfig:
+    """Read `serving.yaml` and lay the environment and the overrides over it.
+
+    Args:
+        path: The YAML file; None starts from the defaults.
+        overrides: `section.key=value` texts, the last one wins; values are read as YAML, so
+            `models=[{path: digits}]` is one too.
+        environment: Variables such as `VISIONYARD_SERVE_BATCHING__MAX_SIZE=4`; the process's own when None. They win
+            over the file, and the overrides win over them.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping, or any value is wrong; it lists all mistakes.
+    """
+    return _SERVING.load(path, overrides, environment)
+
+
+def parse_serving_config(values: Mapping[str, Any]) -> ServingConfig:
+    """Check plain values and return the serving config they describe.
+
+    Raises:
+        ConfigError: Any value is wrong; it lists all mistakes with path, value and what is allowed.
+    """
+    return _SERVING.parse(values)
 
 
 def describe_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -135,66 +248,41 @@ def field_names(model: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
-def _takes_text(dotted: str) -> bool:
-    annotation = field_of(RunConfig, dotted).annotation
-    return annotation is str or (get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str))
-
-
-_SECTIONS = frozenset(name.split(".")[0] for name in field_names(RunConfig) if "." in name)
-_TEXTS = frozenset(name for name in field_names(RunConfig) if _takes_text(name))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `visionyard init` writes a commented one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    try:
-        values = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected sections such as `data:`, got {values!r}")
-    # A section whose keys are all commented out is read as None.
-    return {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
-
-
-def _lay_over(values: dict[str, Any], key: str, text: str) -> list[str]:
-    known = field_names(RunConfig)
-    if key not in known and not key.startswith("model.options."):
-        return [f"{key}: unknown key; {_nearest(key, RunConfig)}"]
-    try:
-        # A text stays as it was typed: `no` and `2024` are names here, not a flag and a number.
-        value = text.strip() if key in _TEXTS or not text.strip() else yaml.safe_load(text)
-    except yaml.YAMLError:
-        return [f"{key} = {text!r}: not valid YAML"]
-    *parents, last = key.split(".")
-    place = values
-    for parent in parents:
-        child = place.setdefault(parent, {})
-        if not isinstance(child, dict):
-            # What stands there is no section, which the check of the whole will say.
-            return []
-        place = child
-    place[last] = value
-    return []
-
-
-def _nearest(path: str, model: type[BaseModel]) -> str:
-    """Return the likest name beside `path`, or all names there."""
+def _nearest(path: str, model: type[BaseModel], root: str = "") -> str:
+    """Return the likest name beside `path`, or all names there; `root` is where the model itself stands."""
+    listed = _listed_section(path, model)
+    if listed:
+        place, rest, section = listed
+        return _nearest(rest, section, f"{root}{place}.")
     parent, _, last = path.rpartition(".")
     prefix = f"{parent}." if parent else ""
     names = field_names(model)
     beside = dict.fromkeys(name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix))
     if not beside:
-        return _nearest(parent, model)
+        return _nearest(parent, model, root)
     close = difflib.get_close_matches(last, beside, n=1, cutoff=0.6)
     if close:
-        return f"did you mean {prefix}{close[0]}?"
+        return f"did you mean {root}{prefix}{close[0]}?"
     # The right key in the wrong section.
     elsewhere = [name for name in names if name.rpartition(".")[2] == last]
-    return f"did you mean {elsewhere[0]}?" if elsewhere else f"known here: {', '.join(beside)}"
+    return f"did you mean {root}{elsewhere[0]}?" if elsewhere else f"known here: {', '.join(beside)}"
+
+
+def _listed_section(path: str, model: type[BaseModel]) -> tuple[str, str, type[BaseModel]] | None:
+    """Take `models.0.path` apart into `models.0`, `path` and the section that the list holds."""
+    parts = path.split(".")
+    for position, part in enumerate(parts[1:-1], start=1):
+        if part.isdigit():
+            try:
+                arguments = get_args(field_of(model, ".".join(parts[:position])).annotation)
+            except KeyError:
+                return None
+            if arguments and isinstance(arguments[0], type) and issubclass(arguments[0], BaseModel):
+                return ".".join(parts[: position + 1]), ".".join(parts[position + 1 :]), arguments[0]
+    return None
+
+
+_RUN = ConfigReader(RunConfig, ENVIRONMENT_PREFIX, "training.epochs=3", "`visionyard init` writes a commented one")
+_SERVING = ConfigReader(
+    ServingConfig, SERVING_ENVIRONMENT_PREFIX, "batching.max_size=4", "docs/serving-config.md lists what it may hold"
+)

@@ -183,3 +183,15 @@ class ServingConfig(Section):
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     arms: ArmsConfig = Field(default_factory=ArmsConfig)
     log_level: LogLevel = Field("info", description="Lines less urgent than this are not written.")
+
+    @model_validator(mode="after")
+    def _requests_fit(self) -> Self:
+        if self.limits.max_images > self.batching.queue_size:
+            raise ValueError(
+                f"limits.max_images {self.limits.max_images} is above batching.queue_size {self.batching.queue_size}; "
+                "a request that large could never be admitted; lower the one or raise the other"
+            )
+        names = [model.name for model in self.models if model.name]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"models: the name {twice[0]!r} is given twice; each needs its own")
+        return self
