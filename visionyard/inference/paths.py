@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,27 +14,43 @@ from visionyard.data.media import HEAD_BYTES, MEDIA_EXTENSIONS, sniff_media_type
 from visionyard.errors import ConfigError, MediaError
 from visionyard.inference.predictor import Predictor
 from visionyard.transforms import Classification, Prediction, load_image
+from visionyard.video.streaming import stream_frames
 
 TOP_COUNT = 5
 _PIXEL_DIGITS, _CONFIDENCE_DIGITS, _TIME_DIGITS = 2, 5, 3
 
 
 @dataclass(frozen=True)
-class PathPrediction:
+class Picture:
+    """An image, or one frame of a video.
+
+    Attributes:
+        timestamp_s: Presentation time from the video's first frame; None for an image.
+        frame_index: Place among the video's decoded frames, from 0; None for an image.
+        image: (H, W, 3) uint8 RGB, upright.
+    """
+
+    timestamp_s: float | None
+    frame_index: int | None
+    image: np.ndarray
+
+    def place(self) -> dict[str, Any]:
+        """Return where in a video it stands, as plain values; nothing for an image."""
+        if self.timestamp_s is None:
+            return {}
+        return {"timestamp_s": round(self.timestamp_s, _TIME_DIGITS), "frame_index": self.frame_index}
+
+
+@dataclass(frozen=True)
+class PathPrediction(Picture):
     """What was seen in one image or one frame of a video.
 
     Attributes:
         path: The file.
-        timestamp_s: Presentation time from the video's first frame; None for an image.
-        frame_index: Place among the video's decoded frames, from 0; None for an image.
-        image: (H, W, 3) uint8 RGB, upright.
         prediction: Boxes in its pixels, or its class.
     """
 
     path: Path
-    timestamp_s: float | None
-    frame_index: int | None
-    image: np.ndarray
     prediction: Prediction
 
     def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -42,10 +59,7 @@ class PathPrediction:
         Args:
             classes: Class names in the order of their ids.
         """
-        place: dict[str, Any] = {"path": str(self.path)}
-        if self.timestamp_s is not None:
-            place |= {"timestamp_s": round(self.timestamp_s, _TIME_DIGITS), "frame_index": self.frame_index}
-        return {**place, **prediction_to_json(self.prediction, classes)}
+        return {"path": str(self.path), **self.place(), **prediction_to_json(self.prediction, classes)}
 
 
 def prediction_to_json(prediction: Prediction, classes: Sequence[str], *, top_count: int = TOP_COUNT) -> dict[str, Any]:
@@ -97,14 +111,42 @@ def predict_paths(
     files = find_media(paths)
     for done, path in enumerate(files):
         events.progress(done, len(files), unit="file", label=path.name)
-        pictures = _frames(path, rate_hz) if _is_video(path) else iter([(None, None, load_image(path))])
+        pictures = open_pictures(path, rate_hz)
         while batch := list(islice(pictures, batch_size)):
             found = predictor.predict(
-                [image for _, _, image in batch], confidence_threshold=confidence_threshold, batch_size=batch_size
+                [picture.image for picture in batch], confidence_threshold=confidence_threshold, batch_size=batch_size
             )
-            for (timestamp_s, frame_index, image), prediction in zip(batch, found, strict=True):
-                yield PathPrediction(path, timestamp_s, frame_index, image, prediction)
+            for picture, prediction in zip(batch, found, strict=True):
+                yield PathPrediction(
+                    timestamp_s=picture.timestamp_s,
+                    frame_index=picture.frame_index,
+                    image=picture.image,
+                    path=path,
+                    prediction=prediction,
+                )
     events.progress(len(files), len(files), unit="file")
+
+
+def open_pictures(path: Path, rate_hz: float) -> Iterator[Picture]:
+    """Yield the image of a file, or the frames of a video, taken for what its bytes show it to be.
+
+    A video is decoded in a process of its own, which a damaged file may end without harm.
+
+    Args:
+        path: The file.
+        rate_hz: Frames looked at per second of video, above 0; each is the one on the screen at its time.
+
+    Raises:
+        ConfigError: It is a video and PyAV is missing.
+        MediaError: It is neither an image nor a video, or cannot be decoded.
+    """
+    if not is_video(path):
+        yield Picture(None, None, load_image(path))
+        return
+    if find_spec("av") is None:
+        raise ConfigError(f"{path}: videos need PyAV; pip install 'visionyard[data]'")
+    for frame in stream_frames(path, rate_hz):
+        yield Picture(frame.time_s, frame.frame_index, frame.image)
 
 
 def find_media(paths: Sequence[Path]) -> list[Path]:
@@ -129,7 +171,12 @@ def find_media(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _is_video(path: Path) -> bool:
+def is_video(path: Path) -> bool:
+    """Return whether a file's bytes are a video's rather than an image's.
+
+    Raises:
+        MediaError: It cannot be read, or is neither.
+    """
     try:
         with path.open("rb") as stream:
             media_type = sniff_media_type(stream.read(HEAD_BYTES)) or ""
@@ -140,18 +187,6 @@ def _is_video(path: Path) -> bool:
             f"{path}: expected an image or a video, its bytes are {media_type or 'of no known type'}; leave it out"
         )
     return media_type.startswith("video/")
-
-
-def _frames(path: Path, rate_hz: float) -> Iterator[tuple[float | None, int | None, np.ndarray]]:
-    try:
-        from visionyard.video.decoding import VideoReader
-        from visionyard.video.sampling import every, shown_at
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{path}: videos need {error.name}; pip install 'visionyard[data]'") from None
-
-    with VideoReader(path) as reader:
-        for frame in shown_at(reader.frames(), every(rate_hz), tick_s=reader.tick_s):
-            yield float(frame.time_s), frame.frame_index, reader.to_rgb(frame)
 
 
 def _named(classes: Sequence[str], class_id: int, confidence: float) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a decoder prints must not end up among the answers
-    _limit_memory(int(sys.argv[1]))
+    limit_memory(int(sys.argv[1]))
 
     def answer(kind: str, **values: Any) -> None:
         answers.write(json.dumps({"kind": kind, **values}) + "\n")
@@ -39,7 +39,8 @@ def main() -> None:
         _serve(json.loads(line), answer)
 
 
-def _limit_memory(limit_bytes: int) -> None:
+def limit_memory(limit_bytes: int) -> None:
+    """Bound this process's address space, and let the kernel end it first where a container's memory runs out."""
     if sys.platform != "linux":
         return
     import resource

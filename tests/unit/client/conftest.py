@@ -34,13 +34,13 @@ class ScriptedServer:
                     (f"{self.command} {self.path}", {name.lower(): text for name, text in self.headers.items()}, body)
                 )
                 answer = outer.answers[0] if len(outer.answers) == 1 else outer.answers.pop(0)
-                status, headers, value = answer(body) if callable(answer) else answer
+                status, more, value = answer(body) if callable(answer) else answer
                 if status == 0:  # the connection breaks
                     self.close_connection = True
                     return
                 data = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response_only(status)
-                for name, text in {"Content-Length": str(len(data)), **headers}.items():
+                for name, text in {"Content-Length": str(len(data)), **more}.items():
                     self.send_header(name, text)
                 self.end_headers()
                 self.wfile.write(data)

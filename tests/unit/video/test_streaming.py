@@ -1,0 +1,91 @@
+"""Frames from a process of its own: the same pixels, and no harm when it dies."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visionyard.errors import MediaError, VisionyardError
+from visionyard.video.streaming import stream_frames
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    import av
+
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
+        for number in range(20):
+            pixels = np.full((80, 96, 3), number * 12, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_the_same_frames_as_without_a_process(clip: Path) -> None:
+    from visionyard.video.decoding import VideoReader
+    from visionyard.video.sampling import every, shown_at
+
+    with VideoReader(clip) as reader:
+        expected = [
+            (float(frame.time_s), frame.frame_index, reader.to_rgb(frame))
+            for frame in shown_at(reader.frames(), every(4.0), tick_s=reader.tick_s)
+        ]
+
+    seen = list(stream_frames(clip, 4.0))
+
+    assert [(frame.time_s, frame.frame_index) for frame in seen] == [one[:2] for one in expected]
+    assert len(seen) == 8
+    np.testing.assert_array_equal([frame.image for frame in seen], [one[2] for one in expected])
+
+
+def test_a_reader_that_stops_early_leaves_no_process(clip: Path) -> None:
+    frames = stream_frames(clip, 10.0)
+    next(frames)
+    frames.close()
+    assert next(stream_frames(clip, 10.0)).frame_index == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "error", "message"),
+    [
+        pytest.param("import os; os.abort()", VisionyardError, "was ended by SIGABRT before it was ready", id="start"),
+        pytest.param("put(READY); os.abort()", MediaError, "was ended by SIGABRT; convert it", id="abort"),
+        pytest.param("put(READY); put(FRAME, 4, 4); os.abort()", MediaError, "was ended by SIGABRT", id="in_a_frame"),
+        pytest.param(
+            "put(READY); print('out of luck', file=sys.stderr); sys.exit(3)",
+            MediaError,
+            "exited with 3 .out",
+            id="exit",
+        ),
+        pytest.param("put(READY); time.sleep(60)", MediaError, r"no frame was decoded for 0\.5 s", id="hang"),
+    ],
+)
+def test_a_decoder_that_ends_badly(program: str, error: type[Exception], message: str, tmp_path: Path) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import os, sys, time\nfrom visionyard.video.streaming import FRAME, HEADER, READY\n"
+        "def put(kind, height=0, width=0): os.write(1, HEADER.pack(kind, 0.0, 0, height, width))\n" + program
+    )
+    # Starting Python may take longer than the time-out on a busy machine; only the hanging one is given a short one.
+    patience_s = 0.5 if "sleep" in program else 30.0
+    frames = stream_frames(tmp_path / "x.mp4", 1.0, command=[sys.executable, str(child)], timeout_s=patience_s)
+    with pytest.raises(error, match=message):
+        list(frames)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: b"\0\0\0\x18ftypisom" + b"\0" * 40, id="no_video"),
+        pytest.param(lambda data: b"", id="empty"),
+    ],
+)
+def test_a_damaged_video_is_told(damage: Callable[[bytes], bytes], clip: Path) -> None:
+    clip.write_bytes(damage(clip.read_bytes()))
+    with pytest.raises(MediaError, match=r"clip\.mp4: "):
+        list(stream_frames(clip, 1.0))

@@ -1,0 +1,72 @@
+"""The process behind `visionyard.video.streaming`: decodes one video and writes its frames to standard output.
+
+Started as `python -m visionyard.video._stream_child PATH RATE_HZ MEMORY_BYTES`.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from visionyard.errors import MediaError
+from visionyard.video._child import limit_memory
+from visionyard.video.decoding import VideoReader
+from visionyard.video.sampling import every, shown_at
+from visionyard.video.streaming import END, FAULT, FRAME, HEADER, READY
+
+
+def main() -> None:
+    """Write every frame that is due, then the end; a video that cannot be read is told as a fault."""
+    # Ctrl-C reaches the whole group; the parent decides what becomes of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    path, rate_hz, memory_bytes = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what a decoder prints must not end up among the frames
+    limit_memory(memory_bytes)
+
+    def put(
+        kind: bytes,
+        data: bytes | memoryview = b"",
+        *,
+        time_s: float = 0.0,
+        index: int = 0,
+        height: int = 0,
+        width: int = 0,
+    ) -> None:
+        for part in (memoryview(HEADER.pack(kind, time_s, index, height, width)), memoryview(data)):
+            while part:
+                part = part[out.write(part) :]
+
+    def put_fault(message: str) -> None:
+        data = message.encode()
+        put(FAULT, data, height=len(data))
+
+    put(READY)
+    try:
+        with VideoReader(path) as reader:
+            for frame in shown_at(reader.frames(), every(rate_hz), tick_s=reader.tick_s):
+                image = np.ascontiguousarray(reader.to_rgb(frame))
+                height, width = image.shape[:2]
+                put(
+                    FRAME,
+                    memoryview(image.reshape(-1)),
+                    time_s=float(frame.time_s),
+                    index=frame.frame_index,
+                    height=height,
+                    width=width,
+                )
+    except MediaError as error:
+        put_fault(str(error))
+    except MemoryError:
+        put_fault(f"{path}: decoding it takes more than {memory_bytes >> 30} GiB of memory; scale it down")
+    else:
+        put(END)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:  # nobody takes the frames any more
+        os._exit(0)
