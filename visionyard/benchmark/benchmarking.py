@@ -169,19 +169,10 @@ def choose(measurements: Sequence[Measurement], parity: ParitySummary | None) ->
         measurements: At least one of them of a format that keeps the metric.
         parity: The bundle's certificate; None for an imported model, which has one format and nothing to keep to.
     """
-    kept = [one for one in measurements if parity is None or _keeps_metric(parity, one.format)]
+    kept = [one for one in measurements if parity is None or parity.keeps_metric(one.format)]
     smallest = min(one.batch_size for one in kept)
     fastest = min((one for one in kept if one.batch_size == smallest), key=lambda one: one.p50_ms)
     return fastest, max(kept, key=lambda one: one.images_per_s)
-
-
-def _keeps_metric(parity: ParitySummary, name: str) -> bool:
-    proof = parity.formats.get(name)
-    return (
-        proof is not None
-        and proof.is_passed
-        and (proof.metric_gap is None or proof.metric_gap <= parity.metric_tolerance)
-    )
 
 
 def _cpu_name() -> str:

@@ -17,7 +17,13 @@ _PHASES = (
     ("model", "infer_ms", "#1f5fa8"),
     ("postprocess", "postprocess_ms", "#e0a13c"),
 )
-_NAMES = {"onnx": "ONNX", "torchscript": "TorchScript"}
+_NAMES = {
+    "onnx": "ONNX",
+    "onnx-fp16": "ONNX fp16",
+    "onnx-int8": "ONNX int8",
+    "openvino": "OpenVINO",
+    "torchscript": "TorchScript",
+}
 _INK, _SOFT = "#22303f", "#6b7887"
 _STYLE: Any = {
     "font.family": ["DejaVu Sans"],

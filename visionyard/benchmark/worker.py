@@ -21,6 +21,7 @@ from typing import Any, TextIO
 import cv2
 
 from visionyard.inference import Bundle, Predictor
+from visionyard.inference.openvino_backend import load_openvino
 from visionyard.transforms import decode_image
 
 PHASES = ("decode", "preprocess", "infer", "postprocess")
@@ -68,8 +69,11 @@ def peak_memory_bytes() -> int:
 
 
 def _import_runtime(name: str) -> None:
+    # Its import is not the model's load time.
     if name == "torchscript":
-        import torch  # noqa: F401 (its import is not the model's load time)
+        import torch  # noqa: F401
+    elif name == "openvino":
+        load_openvino()
     else:
         import onnxruntime  # noqa: F401
 

@@ -1,25 +1,31 @@
-"""What runs a model's tensors: PyTorch itself, TorchScript, ONNX Runtime. One input batch in, its raw outputs out.
+"""What runs a model's tensors: PyTorch itself, TorchScript, ONNX Runtime, OpenVINO. A batch in, its raw outputs out.
 
 torch is imported only by the two backends that need it, so that an ONNX bundle runs on a machine without torch.
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from visionyard.errors import ArtifactError, ConfigError, ShapeError
+from visionyard.errors import ArtifactError, ConfigError
+from visionyard.inference.backend_support import last_line, run_error
+from visionyard.inference.onnx_backend import OnnxBackend, OnnxOptions
 
 if TYPE_CHECKING:
     from torch import nn
+
+ONNX_FORMATS = ("onnx", "onnx-fp16", "onnx-int8")
+FORMATS = (*ONNX_FORMATS, "openvino", "torchscript")
 
 
 class Backend(Protocol):
     """Runs batches of one model.
 
     Attributes:
-        name: `pytorch`, `torchscript` or `onnx`.
+        name: `pytorch`, or the format.
     """
 
     name: str
@@ -74,32 +80,41 @@ class TorchBackend:
 
 
 class TorchScriptBackend:
-    """Runs a TorchScript file on the CPU."""
+    """Runs a TorchScript file."""
 
     name = "torchscript"
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, device: str = "cpu") -> None:
         """Load the file.
 
         Args:
             path: What `torch.jit.save` wrote.
             threads: Intra-operator threads; 0 leaves torch's own choice. torch keeps one number for the whole process.
+            device: As torch names it: `cpu`, `cuda:0`.
 
         Raises:
+            ConfigError: torch is not installed, or sees no such GPU.
             ArtifactError: The file cannot be loaded.
         """
-        import torch
-
+        try:
+            import torch
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "format 'torchscript': torch is not installed; pip install 'visionyard[train]', or take onnx"
+            ) from None
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"device {device!r}: torch sees no GPU here; use cpu")
         jit: Any = torch.jit  # without annotations of its own
+        self._device = device
         if threads:
             torch.set_num_threads(threads)
         try:
             with warnings.catch_warnings():
                 # torch 2.15 marks torch.jit as deprecated in favour of torch.export; it stays a bundle format.
                 warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
-                self._module = jit.load(str(path), map_location="cpu").eval()
+                self._module = jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError) as error:
-            raise ArtifactError(f"{path}: torch cannot load it: {_last_line(error)}; export the model again") from None
+            raise ArtifactError(f"{path}: torch cannot load it: {last_line(error)}; export the model again") from None
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return the first raw output of a batch; errors as in `Backend.run_all`."""
@@ -107,81 +122,49 @@ class TorchScriptBackend:
 
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
-        return _run_torch(self.name, self._module, batch, "cpu")
+        return _run_torch(self.name, self._module, batch, self._device)
 
     def close(self) -> None:
         """Let go of the module."""
         self._module = None
 
 
-class OnnxBackend:
-    """Runs an ONNX file by ONNX Runtime."""
+def load_backend(
+    name: str,
+    path: Path,
+    *,
+    threads: int = 0,
+    device: str = "cpu",
+    outputs: Sequence[str] | None = None,
+    options: OnnxOptions | None = None,
+) -> Backend:
+    """Load the file of a bundle's format.
 
-    name = "onnx"
+    Args:
+        name: `onnx`, `onnx-fp16`, `onnx-int8`, `openvino` or `torchscript`.
+        path: The file.
+        threads: Intra-operator threads; 0 leaves the library's own choice.
+        device: `cpu`; for ONNX and TorchScript also `cuda`, for ONNX also `tensorrt`.
+        outputs: Names of the outputs in the order they are wanted; None takes all. TorchScript's have no names.
+        options: For ONNX Runtime; None takes the defaults.
 
-    def __init__(self, path: Path, threads: int = 0, device: str = "cpu") -> None:
-        """Load the file.
+    Raises:
+        ConfigError: The format is unknown, or does not run on the device.
+        ArtifactError: The file cannot be loaded.
+    """
+    if name in ONNX_FORMATS:
+        return OnnxBackend(path, threads, device, outputs=outputs, options=options, name=name)
+    if name == "torchscript":
+        if device.split(":")[0] not in ("cpu", "cuda"):
+            raise ConfigError(f"device {device!r}: torchscript runs on cpu or cuda; take onnx for {device}")
+        return TorchScriptBackend(path, threads, device)
+    if name != "openvino":
+        raise ConfigError(f"format {name!r}: no backend runs it; known: {', '.join(FORMATS)}")
+    if device != "cpu":
+        raise ConfigError(f"device {device!r}: openvino runs on cpu; take onnx for a GPU")
+    from visionyard.inference.openvino_backend import OpenVinoBackend
 
-        Args:
-            path: An ONNX model with one input and one output.
-            threads: Intra-operator threads; 0 leaves ONNX Runtime's own choice.
-            device: `cpu` or `cuda`.
-
-        Raises:
-            ConfigError: `device` is unknown, or the installed ONNX Runtime cannot use it.
-            ArtifactError: The file cannot be loaded.
-        """
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        providers = _providers(device)
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except _onnx_errors() as error:
-            raise ArtifactError(
-                f"{path}: ONNX Runtime cannot load it: {_last_line(error)}; export the model again"
-            ) from None
-        self._input = self._session.get_inputs()[0].name
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
-        return self.run_all(batch)[0]
-
-    def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
-        """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
-        try:
-            return [np.asarray(output) for output in self._session.run(None, {self._input: batch})]
-        except _onnx_errors() as error:
-            raise _run_error(self.name, batch, error) from None
-
-    def close(self) -> None:
-        """Let go of the session."""
-        self._session = None
-
-
-def _onnx_errors() -> tuple[type[Exception], ...]:
-    # ONNX Runtime's errors have no common base of their own.
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile", "NotImplemented")
-    return (*(getattr(state, name) for name in names), state.RuntimeException)
-
-
-def _providers(device: str) -> list[str]:
-    import onnxruntime
-
-    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device.split(":")[0])
-    if wanted is None:
-        raise ConfigError(f"device {device!r}: ONNX Runtime runs on cpu or cuda")
-    present = onnxruntime.get_available_providers()
-    if wanted not in present:
-        raise ConfigError(
-            f"device {device!r}: the installed onnxruntime has no {wanted} (it has {', '.join(present)}); install "
-            "onnxruntime-gpu, or use cpu"
-        )
-    return [wanted]
+    return OpenVinoBackend(path, threads, outputs=outputs)
 
 
 def _run_torch(name: str, module: Any, batch: np.ndarray, device: str) -> list[np.ndarray]:
@@ -193,37 +176,4 @@ def _run_torch(name: str, module: Any, batch: np.ndarray, device: str) -> list[n
             outputs = answer if isinstance(answer, tuple | list) else [answer]
             return [np.asarray(output.float().cpu().numpy()) for output in outputs]
     except RuntimeError as error:
-        raise _run_error(name, batch, error) from None
-
-
-def _run_error(name: str, batch: np.ndarray, error: Exception) -> Exception:
-    # Neither library has an error class of its own for memory on the CPU.
-    if "memory" in str(error).lower() or "bad_alloc" in str(error):
-        return MemoryError(f"{name}: out of memory on a batch of shape {batch.shape}: {_last_line(error)}")
-    return ShapeError(f"{name}: the model cannot take an input of shape {batch.shape}: {_last_line(error)}")
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-
-
-def load_backend(name: str, path: Path, *, threads: int = 0, device: str = "cpu") -> Backend:
-    """Load the file of a bundle's format.
-
-    Args:
-        name: `onnx` or `torchscript`.
-        path: The file.
-        threads: Intra-operator threads; 0 leaves the library's own choice.
-        device: `cpu`; for onnx also `cuda`.
-
-    Raises:
-        ConfigError: The format is unknown, or does not run on the device.
-        ArtifactError: The file cannot be loaded.
-    """
-    if name == "onnx":
-        return OnnxBackend(path, threads, device)
-    if name != "torchscript":
-        raise ConfigError(f"format {name!r}: no backend runs it; known: onnx, torchscript")
-    if device != "cpu":
-        raise ConfigError(f"device {device!r}: torchscript runs on cpu, where it was traced; take onnx for a GPU")
-    return TorchScriptBackend(path, threads)
+        raise run_error(name, batch, error) from None

@@ -21,6 +21,7 @@ from visionyard.config import describe_problems
 from visionyard.digests import sha256_file
 from visionyard.errors import ArtifactError, ConfigError
 from visionyard.inference.backends import Backend, load_backend
+from visionyard.inference.onnx_backend import OnnxOptions
 from visionyard.inference.reference import EmbeddingReference, FeatureReference
 from visionyard.transforms import Postprocessing, PreprocessingSpec
 
@@ -98,7 +99,13 @@ class ReferenceStatistics(_Part):
 
 
 class FormatParity(_Part):
-    """How far one format is from the trained model, at most; see the certificate for each image."""
+    """How far one format is from the trained model, at most; see the certificate for each image.
+
+    Attributes:
+        score_tolerance: What this format was held to, when that is looser than the certificate's own; None when its
+            scores were compared, not judged.
+        metric_tolerance: What this format was held to; None: the certificate's own.
+    """
 
     is_passed: bool
     compared_count: int
@@ -106,10 +113,12 @@ class FormatParity(_Part):
     max_iou_gap: float | None
     metric: float | None
     metric_gap: float | None
+    score_tolerance: float | None = None
+    metric_tolerance: float | None = None
 
 
 class ParitySummary(_Part):
-    """The parity certificate in short."""
+    """The parity certificate in short; its tolerances are those of formats that promise to be exact."""
 
     is_passed: bool
     image_count: int
@@ -118,6 +127,13 @@ class ParitySummary(_Part):
     score_tolerance: float
     metric_tolerance: float
     formats: dict[str, FormatParity]
+
+    def keeps_metric(self, name: str) -> bool:
+        """Return whether a format is certified and as good as an exact one; a lossy one may have been allowed less."""
+        proof = self.formats.get(name)
+        if proof is None or not proof.is_passed:
+            return False
+        return proof.metric_gap is None or proof.metric_gap <= self.metric_tolerance
 
 
 class BundleManifest(_Part):
@@ -211,14 +227,22 @@ class Bundle:
         """SHA-256 of `model.json`, hence of the whole bundle, since that names every other file's."""
         return sha256_file(self.folder / MANIFEST)
 
+    @property
+    def formats(self) -> list[str]:
+        """The formats it can be run in; nothing certifies an imported model, so that OpenVINO too may read its ONNX."""
+        names = list(self.manifest.formats)
+        if self.manifest.origin == "imported" and "onnx" in names and "openvino" not in names:
+            names.append("openvino")
+        return names
+
     def format_name(self, name: str | None = None) -> str:
         """Return a format that the bundle has; None takes onnx, or the first there is.
 
         Raises:
             ConfigError: The bundle lacks the format; lists those it has.
         """
-        formats = self.manifest.formats
-        chosen = name or ("onnx" if "onnx" in formats else next(iter(formats)))
+        formats = self.formats
+        chosen = name or ("onnx" if "onnx" in formats else formats[0])
         if chosen not in formats:
             raise ConfigError(f"{self.folder}: the bundle has no format {name!r}; it has {', '.join(formats)}")
         return chosen
@@ -229,20 +253,37 @@ class Bundle:
         Raises:
             ConfigError: The bundle lacks the format.
         """
-        return self.folder / self.manifest.formats[self.format_name(name)].file
+        chosen, formats = self.format_name(name), self.manifest.formats
+        return self.folder / (formats[chosen] if chosen in formats else formats["onnx"]).file
 
-    def backend(self, name: str | None = None, *, threads: int = 0, device: str = "cpu") -> Backend:
-        """Load the model in one of its formats.
+    def backend(
+        self,
+        name: str | None = None,
+        *,
+        threads: int = 0,
+        device: str = "cpu",
+        options: OnnxOptions | None = None,
+    ) -> Backend:
+        """Load the model in one of its formats; `choose_format` finds the best for a device.
 
         Args:
-            name: `onnx` or `torchscript`; None takes onnx, or the first there is.
+            name: Such as `onnx` or `torchscript`; None takes onnx, or the first there is.
             threads: Intra-operator threads; 0 leaves the library's own choice.
-            device: `cpu`; for onnx also `cuda`.
+            device: `cpu`; for ONNX and TorchScript also `cuda`, for ONNX also `tensorrt`.
+            options: For ONNX Runtime; None takes the defaults.
 
         Raises:
             ConfigError: The bundle lacks the format, or it does not run on the device.
+            ArtifactError: The file cannot be loaded.
         """
-        return load_backend(self.format_name(name), self.format_path(name), threads=threads, device=device)
+        return load_backend(
+            self.format_name(name),
+            self.format_path(name),
+            threads=threads,
+            device=device,
+            outputs=[output.name for output in self.manifest.outputs],
+            options=options,
+        )
 
 
 def _read_manifest(folder: Path) -> BundleManifest:

@@ -10,6 +10,7 @@ import numpy as np
 from visionyard.errors import ShapeError
 from visionyard.inference.backends import Backend, TorchBackend
 from visionyard.inference.bundle import Bundle
+from visionyard.inference.choice import choose_format
 from visionyard.transforms import Detections, Placement, Postprocessing, Prediction, PreprocessingSpec
 
 if TYPE_CHECKING:
@@ -52,17 +53,18 @@ class Predictor:
 
         Args:
             folder: The bundle.
-            format: `onnx` or `torchscript`; None takes onnx, or the first there is.
+            format: Such as `onnx`; None takes the fastest that is certified, see `choose_format`.
             threads: Intra-operator threads; 0 leaves the library's own choice.
-            device: `cpu`; for onnx also `cuda`.
+            device: `cpu`, `cuda`, `tensorrt`, or `auto`: a GPU where there is one.
 
         Raises:
             ArtifactError: The bundle is incomplete, altered or of an unknown version.
-            ConfigError: It lacks the format, or the format does not run on the device.
+            ConfigError: It lacks the format, the format is not certified, or does not run on the device.
         """
         bundle = Bundle.open(folder)
         manifest = bundle.manifest
-        backend = bundle.backend(format, threads=threads, device=device)
+        choice = choose_format(bundle, wanted=format or "auto", device=device)
+        backend = bundle.backend(choice.format, threads=threads, device=choice.device)
         return cls(backend, manifest.preprocessing, manifest.postprocessing, manifest.classes)
 
     @classmethod

@@ -147,9 +147,8 @@ class PreprocessingSpec(BaseModel):
         source_height, source_width = image.shape[:2]
         height, width = self.size_hw
         scale = (width / source_width, height / source_height)
-        return self._scale(image, width, height), Placement(
-            scale, (0.0, 0.0), (source_width, source_height), (width, height)
-        )
+        placement = Placement(scale, (0.0, 0.0), (source_width, source_height), (width, height))
+        return self._scale(image, width, height), placement
 
     def _scale(self, image: np.ndarray, width: int, height: int) -> np.ndarray:
         if image.shape[1] == width and image.shape[0] == height:

@@ -26,15 +26,18 @@ def _squares() -> np.ndarray:
     return batch
 
 
-@pytest.mark.parametrize("name", ["pytorch", "torchscript", "onnx"])
+@pytest.mark.parametrize("name", ["pytorch", "torchscript", "onnx", "openvino"])
 def test_all_backends_give_the_hand_calculated_output(
     name: str, tiny_bundle: Callable[..., Any], tiny_model: Callable[..., Any], threads_restored: None
 ) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino_telemetry", reason="needs the extra openvino")
     folder, _ = tiny_bundle("classification")
     backend = {
         "pytorch": lambda: TorchBackend(tiny_model("classification").module),
         "torchscript": lambda: TorchScriptBackend(folder / "model.torchscript", 1),
         "onnx": lambda: OnnxBackend(folder / "model.onnx", 1),
+        "openvino": lambda: load_backend("openvino", folder / "model.onnx", threads=1),
     }[name]()
 
     output = backend.run(_squares())
@@ -70,8 +73,9 @@ def test_refuses_a_file_that_is_no_model(name: str, content: bytes | None, tmp_p
     ("name", "device", "message"),
     [
         ("tflite", "cpu", "format 'tflite': no backend runs it"),
-        ("torchscript", "cuda", "device 'cuda': torchscript runs on cpu"),
-        ("onnx", "tpu", "device 'tpu': ONNX Runtime runs on cpu or cuda"),
+        ("torchscript", "tensorrt", "device 'tensorrt': torchscript runs on cpu or cuda"),
+        ("openvino", "cuda", "device 'cuda': openvino runs on cpu"),
+        ("onnx", "tpu", "device 'tpu': ONNX Runtime runs on cpu, cuda or tensorrt"),
     ],
 )
 def test_refuses_what_it_cannot_honour(name: str, device: str, message: str, tiny_bundle: Callable[..., Any]) -> None:
