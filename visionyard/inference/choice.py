@@ -62,7 +62,8 @@ def choose_format(bundle: Bundle, *, wanted: str = "auto", device: str = "auto")
         return _explicit(bundle, wanted, device)
     kinds = (kind,) if kind != "auto" else ("cuda", "cpu")
     for one in kinds:
-        usable = [name for name in PREFERENCE[one] if name in bundle.formats and _runs_here(name, one, kind != "auto")]
+        present = [name for name in PREFERENCE[one] if name in bundle.formats]
+        usable = [name for name in present if _runs_here(name, one, is_asked=kind != "auto")]
         if choice := _best(bundle, usable, device if kind != "auto" else one):
             return choice
     raise ConfigError(
@@ -87,8 +88,8 @@ def _explicit(bundle: Bundle, wanted: str, device: str) -> FormatChoice:
         raise ConfigError(f"format {wanted!r}: expected auto, {', '.join(FORMATS)}")
     if wanted not in bundle.formats:
         raise ConfigError(
-            f"{bundle.folder}: the bundle has no format {wanted!r}; it has {', '.join(bundle.formats)}; export it again "
-            f"with {wanted} among export.formats"
+            f"{bundle.folder}: the bundle has no format {wanted!r}; it has {', '.join(bundle.formats)}; export it "
+            f"again with {wanted} among export.formats"
         )
     if not _is_certified(bundle, wanted):
         raise ConfigError(
@@ -135,7 +136,7 @@ def _first_reason(bundle: Bundle, candidates: list[str]) -> str:
 
 
 def _verdict(bundle: Bundle, candidates: list[str]) -> tuple[str, float] | None:
-    """Return the fastest candidate for the smallest batch and its time; None without a benchmark of this very bundle."""
+    """Return the fastest candidate for the smallest batch and its time; None without a benchmark of this bundle."""
     try:
         values: Any = json.loads((bundle.folder / BENCHMARK).read_text(encoding="utf-8"))
         if values["bundle_digest"] != bundle.digest:
@@ -169,7 +170,7 @@ def _proof(bundle: Bundle, name: str) -> str:
     return "certified" if gap is None else f"certified, {parity.metric_name} differs by {gap:.4f}"
 
 
-def _runs_here(name: str, kind: str, is_asked: bool) -> bool:  # noqa: FBT001 (a private helper)
+def _runs_here(name: str, kind: str, *, is_asked: bool) -> bool:
     if not _is_installed(name) or name not in PREFERENCE[kind]:
         return False
     # A device that was asked for is tried, so that the error names what is missing.
