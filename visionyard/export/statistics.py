@@ -9,14 +9,19 @@ from visionyard import events
 from visionyard.data.dataset import Dataset
 from visionyard.data.items import Split
 from visionyard.inference.bundle import Distribution, ReferenceStatistics
+from visionyard.monitoring.features import (
+    PICTURE_FEATURES,
+    PictureFeatures,
+    confidence_threshold_of,
+    picture_features,
+    prediction_features,
+)
+from visionyard.monitoring.features_reference import group_order, picture_references, prediction_references
 from visionyard.transforms import Classification, DetectionPostprocessing, Detections, Postprocessing, Prediction
 
 # Enough for quantiles within two points of a hundred, little enough to decode in seconds.
 SAMPLED_IMAGE_COUNT = 256
 _QUANTILES = {"q01": 0.01, "q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95, "q99": 0.99}
-# ITU-R BT.601: how bright each channel looks.
-_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-_MEASURED_PX = 256
 _DIGITS = 6
 _DESCRIBED_SPLITS: tuple[Split, ...] = ("train", "val")
 
@@ -26,12 +31,12 @@ def reference_statistics(
 ) -> ReferenceStatistics:
     """Describe the images of train and val, their labels, and the model's predictions on test.
 
-    Sizes and labels are taken from all items, brightness and contrast from `SAMPLED_IMAGE_COUNT` spread evenly.
+    Sizes and labels are taken from all items, what is measured of pixels from `SAMPLED_IMAGE_COUNT` spread evenly.
 
     Args:
         dataset: The one the model was trained on.
         postprocessing: Its threshold tells which detections count.
-        predictions: On the test split.
+        predictions: One for each image of the test split, in its order.
     """
     labels: Counter[int] = Counter()
     sizes = []
@@ -39,20 +44,32 @@ def reference_statistics(
         for sample in dataset.samples(split):
             labels.update(sample.class_ids.tolist())
             sizes.append((sample.width, sample.height))
-    light = np.array(list(_light(dataset)))
+    measured, groups = zip(*_pictures(dataset), strict=True)
+    features, embedding = picture_references(measured, group_order(groups))
+    threshold = confidence_threshold_of(postprocessing)
+    answers = [prediction_features(prediction, confidence_threshold=threshold) for prediction in predictions]
+    class_counts = {}
+    if answers:
+        test_groups = [sample.group for sample, _ in zip(dataset.samples("test"), answers, strict=True)]
+        found, class_counts = prediction_references(answers, dataset.classes, group_order(test_groups))
+        features |= found
+    values = dict(zip(PICTURE_FEATURES, np.stack([picture.values for picture in measured]).T, strict=True))
     columns = {
         "width_px": np.array(sizes)[:, 0],
         "height_px": np.array(sizes)[:, 1],
-        "brightness": light[:, 0],
-        "contrast": light[:, 1],
+        "brightness": values["brightness"],
+        "contrast": values["contrast"],
     }
     total = sum(labels.values())
     return ReferenceStatistics(
-        images={name: distribution(values) for name, values in columns.items()},
+        images={name: distribution(column) for name, column in columns.items()},
         class_mix={name: round(labels[index] / total, _DIGITS) for index, name in enumerate(dataset.classes)}
         if total
         else {},
         confidence=_confidence(postprocessing, predictions),
+        features=features,
+        class_counts=class_counts,
+        embedding=embedding,
     )
 
 
@@ -68,19 +85,15 @@ def distribution(values: np.ndarray) -> Distribution:
     )
 
 
-def _light(dataset: Dataset) -> Iterator[tuple[float, float]]:
+def _pictures(dataset: Dataset) -> Iterator[tuple[PictureFeatures, str]]:
+    """Yield what is measured of pictures of train and val, each with its group."""
     places = [(split, position) for split in _DESCRIBED_SPLITS for position in range(dataset.count(split))]
     chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), SAMPLED_IMAGE_COUNT)).round().astype(int))
     for done, index in enumerate(chosen.tolist(), start=1):
         split, position = places[index]
-        yield _brightness_and_contrast(dataset.image(dataset.sample(split, position)))
+        sample = dataset.sample(split, position)
+        yield picture_features(dataset.image(sample)), sample.group
         events.progress(done, len(chosen), unit="image", label="describing the training images")
-
-
-def _brightness_and_contrast(image: np.ndarray) -> tuple[float, float]:
-    step = max(1, max(image.shape[:2]) // _MEASURED_PX)
-    luminance = image[::step, ::step].astype(np.float32) @ _LUMINANCE / 255
-    return float(luminance.mean()), float(luminance.std())
 
 
 def _confidence(postprocessing: Postprocessing, predictions: Sequence[Prediction]) -> Distribution | None:
