@@ -51,6 +51,10 @@ class FeatureDrift:
     detail: str = ""
 
 
+def _untested(name: str, mean: float) -> FeatureDrift:
+    return FeatureDrift(name, 0.0, 1.0, is_drifted=False, observed_count=0, reference=mean, current=None)
+
+
 class _Window:
     """Running counts of the newest pictures."""
 
@@ -118,14 +122,11 @@ class DriftDetector:
         tested = len(self._features) + bool(self._mix)
         self.level = FALSE_ALARMS_PER_PICTURE * self.stride / (len(self._windows) * max(1, tested))
         self._seen_count = 0
-        untested = {"statistic": 0.0, "p_value": 1.0, "is_drifted": False, "observed_count": 0, "current": None}
         self.features: dict[str, FeatureDrift] = {
-            name: FeatureDrift(feature=name, reference=reference.mean, **untested)  # type: ignore[arg-type]
-            for name, reference in statistics.features.items()
+            name: _untested(name, reference.mean) for name, reference in statistics.features.items()
         }
         if self._mix:
-            self.features[CLASS_MIX] = FeatureDrift(feature=CLASS_MIX, reference=0.0, **untested)  # type:
-            ignore[arg - type]
+            self.features[CLASS_MIX] = _untested(CLASS_MIX, 0.0)
 
     @property
     def is_drifted(self) -> bool:

@@ -18,28 +18,10 @@ independence of overlapping windows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from visionyard.inference.reference import FeatureReference
-
-
-@dataclass(frozen=True)
-class WindowTest:
-    """What a window says about one feature.
-
-    Attributes:
-        statistic: Largest difference of the shares below an edge, in [0, 1]; 0 without pictures.
-        p_value: Bound on the chance of such a window without drift, in (0, 1].
-        count: Pictures of the window that have the feature.
-        mean: Over them; None without any.
-    """
-
-    statistic: float
-    p_value: float
-    count: int
-    mean: float | None
 
 
 class ReferenceTable:

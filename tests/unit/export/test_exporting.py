@@ -220,7 +220,7 @@ def test_a_model_that_cannot_be_exported(write: Callable[..., Any], tmp_path: Pa
 
 def test_statistics_are_those_of_the_images(tiny_dataset: Callable[..., Path]) -> None:
     dataset = Dataset(tiny_dataset("detection"))
-    certain = [Classification(np.array([0.1, 0.9], np.float32))] * 3
+    certain = [Classification(np.array([0.1, 0.9], np.float32))] * 6
     labels = [id_ for split in ("train", "val") for sample in dataset.samples(split) for id_ in sample.class_ids]
     brightness = [
         (dataset.image(sample)[..., :3] @ [0.299, 0.587, 0.114]).mean() / 255
