@@ -19,6 +19,7 @@ def train_model(
     learning_rate: float = 0.0,
     weight_decay: float = 0.0005,
     patience: int = 0,
+    keep_epochs: list = [],
     seed: int = 0,
     device: str = "auto",
     mixed_precision: str = "no",
@@ -41,6 +42,7 @@ def train_model(
         learning_rate: Peak learning rate; 0 takes the preset's.
         weight_decay: Decoupled weight decay.
         patience: Stop after this many epochs without a better one; 0 never stops early.
+        keep_epochs: Epochs whose checkpoints stay, beside the newest three and the best.
         seed: Seed of weights, order and augmentation.
         device: auto, cpu, cuda or cuda:N.
         mixed_precision: no, fp16 or bf16.
@@ -74,6 +76,7 @@ def train_model(
                     learning_rate=learning_rate,
                     weight_decay=weight_decay,
                     patience=patience,
+                    keep_epochs=keep_epochs,
                     seed=seed,
                     device=device,
                     mixed_precision=mixed_precision,

@@ -39,6 +39,7 @@ def train_model(
     training_learning_rate: float = 0.0,
     training_weight_decay: float = 0.0005,
     training_patience: int = 0,
+    training_keep_epochs: list = [],
     training_seed: int = 0,
     training_device: str = "auto",
     training_mixed_precision: str = "no",
@@ -91,6 +92,7 @@ def train_model(
         training_learning_rate: Peak learning rate; 0 takes the preset's.
         training_weight_decay: Decoupled weight decay.
         training_patience: Stop after this many epochs without a better one; 0 never stops early.
+        training_keep_epochs: Epochs whose checkpoints stay, beside the newest three and the best.
         training_seed: Seed of weights, order and augmentation.
         training_device: auto, cpu, cuda, cuda:0 ...; auto takes a GPU when there is one.
         training_mixed_precision: fp16 or bf16 halve memory on GPUs; no is exact.
@@ -152,6 +154,7 @@ def train_model(
         learning_rate=training_learning_rate,
         weight_decay=training_weight_decay,
         patience=training_patience,
+        keep_epochs=training_keep_epochs,
         seed=training_seed,
         device=training_device,
         mixed_precision=training_mixed_precision,

@@ -4,9 +4,10 @@ It is the single source of `run.yaml`, of `--set section.key=value`, of the pipe
 the JSON Schema. Each field's description says what it is, its unit and what it trades.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 SourceKind = Literal["auto", "clips_by_class", "clips_cvat", "images_voc", "images_yolo", "images_by_class"]
 SplitMode = Literal["group", "published"]
@@ -31,6 +32,14 @@ class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused, texts stripped, NaN refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would read `epochs: true` as 1.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError(f"expected a number, got {str(value).lower()}")
+        return value
 
 
 class DataConfig(Section):
@@ -58,6 +67,17 @@ class DataConfig(Section):
     allow_leak: bool = Field(
         False, description="Train although groups or identical images stand in two splits; the report says so first."
     )
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _pattern_has_a_group(cls, value: str) -> str:
+        try:
+            group_count = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if value and not group_count:
+            raise ValueError("its first group, in round brackets, names the scene; it has none")
+        return value
 
     @model_validator(mode="after")
     def _fractions_leave_training_data(self) -> Self:
@@ -102,6 +122,9 @@ class TrainingConfig(Section):
     learning_rate: float = Field(0.0, ge=0, description="Peak learning rate; 0 takes the preset's.")
     weight_decay: float = Field(0.0005, ge=0, description="Decoupled weight decay.")
     patience: int = Field(0, ge=0, description="Stop after this many epochs without a better one; 0 never stops early.")
+    keep_epochs: list[Whole] = Field(
+        default_factory=list, description="Epochs whose checkpoints stay, beside the newest three and the best."
+    )
     seed: int = Field(0, ge=0, description="Seed of weights, order and augmentation.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0 ...; auto takes a GPU when there is one.")
     mixed_precision: Precision = Field("no", description="fp16 or bf16 halve memory on GPUs; no is exact.")

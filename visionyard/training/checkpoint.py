@@ -2,7 +2,7 @@
 
 A store is a folder or an s3:// prefix that holds `checkpoint-<epoch>-<step>.pt` files and `checkpoints.json`, the
 pointer. A checkpoint is written under a temporary name, flushed, hashed and renamed; only then the pointer is swapped,
-so that it never names a file that is not whole. Kept are the newest three, the best, and none else.
+so that it never names a file that is not whole. Kept are the newest three, the best, and those of the epochs asked for.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import io
 import json
 import pickle
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -76,14 +76,16 @@ class CheckpointInfo:
 class CheckpointStore:
     """The checkpoints of one training, found by its identity: plan and dataset digest."""
 
-    def __init__(self, uri: str, *, config_digest: str, dataset_digest: str) -> None:
+    def __init__(self, uri: str, *, config_digest: str, dataset_digest: str, kept_epochs: Collection[int] = ()) -> None:
         """Open the store; nothing is written yet.
 
         Args:
             uri: A folder or s3:// prefix; each training has its own place below it.
             config_digest: Of the training plan.
             dataset_digest: Of the dataset version.
+            kept_epochs: Checkpoints at the end of these epochs are never removed.
         """
+        self.kept_epochs = frozenset(kept_epochs)
         self.uri = f"{uri.rstrip('/')}/{config_digest[:12]}-{dataset_digest[:12]}"
         self.config_digest = config_digest
         self.dataset_digest = dataset_digest
@@ -181,7 +183,8 @@ class CheckpointStore:
 
     def _drop_old(self) -> list[CheckpointEntry]:
         newest = sorted(self.entries, key=lambda entry: (entry.epoch, entry.step))[-KEPT_COUNT:]
-        kept = [entry for entry in self.entries if entry in newest or entry is self.best]
+        asked_for = [entry for entry in self.entries if entry.fitness is not None and entry.epoch in self.kept_epochs]
+        kept = [entry for entry in self.entries if entry in newest or entry in asked_for or entry is self.best]
         dropped = [entry for entry in self.entries if entry not in kept]
         self.entries = kept
         return dropped

@@ -106,7 +106,12 @@ def train_model(
     plan = make_plan(model, training, task=version.task, classes=version.classes)
     device = choose_device(training.device)
     config_digest = digest_of({**plan.to_json(), "code_digest": code_digest()})
-    store = CheckpointStore(checkpoints_uri, config_digest=config_digest, dataset_digest=version.digest)
+    store = CheckpointStore(
+        checkpoints_uri,
+        config_digest=config_digest,
+        dataset_digest=version.digest,
+        kept_epochs=training.keep_epochs,
+    )
     with tempfile.TemporaryDirectory(prefix="visionyard-train-") as scratch:
         session = Session(
             plan=plan,

@@ -47,6 +47,21 @@ def load(folder: Path, text: str, *, overrides: tuple[str, ...] = (), **environm
             id="text for a number",
         ),
         pytest.param(
+            {"data": DATA, "training": {"epochs": True}},
+            "training.epochs = True: expected a number, got true",
+            id="flag for a number",
+        ),
+        pytest.param(
+            {"data": {**DATA, "group_pattern": "clip("}},
+            "data.group_pattern = 'clip(': not a regular expression: missing ), unterminated subpattern at position 4",
+            id="broken pattern",
+        ),
+        pytest.param(
+            {"data": {**DATA, "group_pattern": "clip"}},
+            "data.group_pattern = 'clip': its first group, in round brackets, names the scene; it has none",
+            id="pattern without a group",
+        ),
+        pytest.param(
             {"data": DATA, "training": {"epochs": 2.5}},
             "training.epochs = 2.5: input should be a valid integer, got a number with a fractional part",
             id="half an epoch",

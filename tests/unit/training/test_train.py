@@ -117,14 +117,19 @@ def test_a_damaged_newest_checkpoint_is_skipped(
     assert [row["epoch"] for row in report.history] == [1, 2, 3]
 
 
-def test_only_the_newest_three_and_the_best_are_kept(shapes_dataset: Callable[..., Path], tmp_path: Path):
+@pytest.mark.parametrize(
+    ("kept_epochs", "expected"),
+    [([], [2, 4, 5, 6]), ([1], [1, 2, 4, 5, 6]), ([2, 3, 9], [2, 3, 4, 5, 6])],
+    ids=["newest three and best", "one asked for", "best and one that never comes"],
+)
+def test_old_checkpoints_are_removed(kept_epochs: list[int], expected: list[int], tmp_path: Path):
     plan = TrainingPlan("n", "p", {}, ["a"], 64, 9, 1, 0.1, 0.0, 0, 0, "no")
-    store = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64)
+    store = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64, kept_epochs=kept_epochs)
     for epoch, fitness in enumerate([0.1, 0.9, 0.2, 0.3, 0.4, 0.5], start=1):
         state = TrainingState(weights={"w": torch.ones(1)}, training={}, epoch=epoch, step=epoch)
         store.save(plan, state, metrics={}, fitness=fitness)
     kept = sorted(path.name for path in Path(store.uri).glob("*.pt"))
-    assert [name.split("-")[1] for name in kept] == ["00002", "00004", "00005", "00006"]
+    assert [int(name.split("-")[1]) for name in kept] == expected
     again = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64)
     assert again.best is not None
     assert again.best.epoch == 2
