@@ -118,21 +118,51 @@ def compile_command(
 
 @app.command()
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A model bundle's folder.")],
-    paths: Annotated[list[Path], typer.Argument(help="Images, videos, or folders of them.")],
-    drawn: Annotated[Path | None, typer.Option("--out", help="Folder for drawn images.")] = None,
+    bundle: Annotated[str, typer.Argument(help="A model bundle's folder; with --url the first path.")],
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Images, videos, folders of them, dataset versions, s3://bucket/prefix.")
+    ] = None,
+    out: Annotated[str, typer.Option(help="Folder for drawn images; of a batch, place of the results.")] = "",
     is_json: Annotated[bool, typer.Option("--json", help="Print JSON lines for scripts.")] = False,
     confidence: Annotated[float | None, typer.Option(help="Lowest confidence that counts, 0 to 1.")] = None,
     model_format: Annotated[str, typer.Option("--format", help="Format of the bundle; empty: the fastest.")] = "",
     rate_hz: Annotated[float, typer.Option(help="Frames of a video looked at per second.")] = 1.0,
+    url: Annotated[
+        str, typer.Option(help="Ask this server: http://host:8080 or grpc://host:8081; key in VISIONYARD_API_KEY.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="Name of the model on the server; empty: the only one.")] = "",
+    downsize_px: Annotated[int, typer.Option(help="Longest side sent to the server; 0: images as they are.")] = 0,
+    parts: Annotated[
+        str, typer.Option(help="Batch: write results as parts, jsonl or parquet, to --out; jsonl where s3:// is named.")
+    ] = "",
+    workers: Annotated[int, typer.Option(help="Batch: threads that load images; 0: one a core.")] = 0,
 ) -> None:
-    """Run a model bundle on images and videos: a table, drawn pictures, or JSON."""
-    from visionyard.cli.predict import predict_paths_command
+    """Run a model on images and videos: a table, drawn pictures, JSON, or a resumable batch with results in parts."""
+    from visionyard.cli.predict import Server, predict_paths_command
+    from visionyard.cli.predict_batch import is_batch, predict_batch_command
 
+    named = [*([bundle] if url else []), *(paths or [])]
+    if not named:
+        raise ConfigError("PATHS is missing: expected images, videos, folders or an s3:// address")
+    if is_batch(named, out, parts):
+        if url:
+            raise ConfigError("--url with --parts or s3://: a batch runs the bundle itself; give its folder instead")
+        predict_batch_command(
+            Path(bundle),
+            named,
+            out=out,
+            parts=parts,
+            confidence=confidence,
+            model_format=model_format,
+            rate_hz=rate_hz,
+            worker_count=workers,
+            console=output,
+        )
+        return
     predict_paths_command(
-        bundle,
-        paths,
-        drawn=drawn,
+        Server(url, model, downsize_px) if url else Path(bundle),
+        [Path(path) for path in named],
+        drawn=Path(out) if out else None,
         is_json=is_json,
         confidence=confidence,
         model_format=model_format,

@@ -51,7 +51,7 @@ def main() -> None:
                 height, width = image.shape[:2]
                 put(
                     FRAME,
-                    memoryview(image.reshape(-1)),
+                    image.reshape(-1).data,
                     time_s=float(frame.time_s),
                     index=frame.frame_index,
                     height=height,
