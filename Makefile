@@ -22,6 +22,8 @@ install: .venv/installed ## Make the environment in .venv from the lock, with Vi
 lock: .venv/installed ## Write requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/all.txt
+	$(BIN)/uv pip compile pyproject.toml --extra serve --extra redis --override requirements/serve-overrides.txt \
+		-c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/serve.txt
 
 LOCK_OPTIONS := --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock"
