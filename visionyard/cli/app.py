@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List the model plugins, or show one.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
+bundle_app = typer.Typer(help="Look at a model bundle, verify it, or make one from an ONNX file.", no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
 
 output = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -241,3 +243,34 @@ def docs(
     if stale and is_check:
         raise VisionyardError(f"stale pages: {', '.join(stale)}; run `make docs`")
     output.print(f"{len(stale)} pages written")
+
+
+@bundle_app.command(name="import")
+def bundle_import(
+    model: Annotated[Path, typer.Argument(help="An ONNX file made elsewhere.")],
+    spec: Annotated[Path, typer.Option(help="YAML: name, classes, licence, preprocessing, postprocessing.")],
+    target: Annotated[Path, typer.Option("--out", help="The bundle's folder, new.")],
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Images, videos or folders to try it on; may be repeated.")
+    ] = None,
+) -> None:
+    """Wrap an ONNX file as a bundle that predict and serve take, once a trial has shown that the spec fits."""
+    from visionyard.cli.bundle import import_command
+
+    import_command(model, spec, target, images=images or [], console=output)
+
+
+@bundle_app.command(name="show")
+def bundle_show(bundle: Annotated[Path, typer.Argument(help="A model bundle's folder.")]) -> None:
+    """Show what a bundle is, in short."""
+    from visionyard.cli.bundle import show_command
+
+    show_command(bundle, console=output)
+
+
+@bundle_app.command(name="verify")
+def bundle_verify(bundle: Annotated[Path, typer.Argument(help="A model bundle's folder.")]) -> None:
+    """Verify every file of a bundle against its model.json."""
+    from visionyard.cli.bundle import verify_command
+
+    verify_command(bundle, console=output)

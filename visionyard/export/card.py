@@ -127,7 +127,8 @@ def _data(statistics: ReferenceStatistics, origin: str) -> str:
 def _origin(manifest: BundleManifest) -> str:
     if manifest.origin == "imported":
         files = [(form.file, f"`{form.sha256}`") for form in manifest.formats.values()]
-        return "## Where it comes from\n\nImported as it was found:\n\n" + _table(("file", "SHA-256"), files)
+        source = f"From: {manifest.source}\n\n" if manifest.source else ""
+        return f"## Where it comes from\n\n{source}Imported as it was found:\n\n" + _table(("file", "SHA-256"), files)
     rows = [
         ("dataset version", f"`{manifest.dataset_digest}`"),
         ("checkpoint", f"`{manifest.checkpoint_digest}`"),

@@ -142,6 +142,7 @@ class BundleManifest(_Part):
     Attributes:
         origin: `trained` here, or `imported` from elsewhere: then plugin, preset and digests are empty, and there is no
             parity certificate because there is no trained model to compare with.
+        source: Where an imported model comes from, in the words of whoever imported it.
         outputs: In the order that the postprocessing takes them. Bundles of before had one `output`; they still load.
         reference_statistics: None for an imported model without sample images.
         parity: None for an imported model.
@@ -151,6 +152,7 @@ class BundleManifest(_Part):
     name: str
     task: Literal["classification", "detection"]
     origin: Literal["trained", "imported"] = "trained"
+    source: str = ""
     classes: list[str] = Field(min_length=1)
     plugin: str
     preset: str
