@@ -189,3 +189,30 @@ def test_other_arrays_are_refused(image: np.ndarray) -> None:
 def test_specs_that_cannot_be_honoured_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         PreprocessingSpec(**{"resize": "stretch", "size_hw": (8, 8), "interpolation": "bilinear", **values})
+
+
+@pytest.mark.parametrize("size_hw", [(32, 32), (1, 1), (5, 17), (17, 5)])
+@pytest.mark.parametrize("channel_order", ["rgb", "bgr"])
+@pytest.mark.parametrize(
+    ("scale", "mean", "std"),
+    [
+        pytest.param(1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), id="scaled"),
+        pytest.param(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), id="normalised"),
+        pytest.param(1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0), id="by pixel values"),
+    ],
+)
+def test_looked_up_values_are_those_of_the_arithmetic(
+    size_hw: tuple[int, int], channel_order: str, scale: float, mean: tuple, std: tuple
+) -> None:
+    spec = PreprocessingSpec(
+        resize="stretch", size_hw=size_hw, interpolation="bilinear", scale=scale, mean=mean, std=std,
+        channel_order=channel_order,
+    )  # fmt: skip
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    placed = spec.resize_only(image)[..., :: 1 if channel_order == "rgb" else -1]
+    expected = placed.astype(np.float32) * np.float32(scale)
+    if std != (1.0, 1.0, 1.0):
+        expected = (expected - np.array(mean, np.float32)) / np.array(std, np.float32)
+    image.setflags(write=False)
+    assert np.array_equal(spec.apply(image)[0], expected.transpose(2, 0, 1))
+    assert np.array_equal(spec.apply_all([image, image])[0][1], expected.transpose(2, 0, 1))
