@@ -5,32 +5,19 @@ import contextlib
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-from visionyard import storage
 from visionyard.config.serving_config import ServedModelConfig, ServingConfig
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ConfigError, NotFoundError, OverloadedError
 from visionyard.inference.bundle import Bundle
+from visionyard.inference.choice import choose_format
 from visionyard.inference.predictor import Predictor
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving.concurrency import core_count, settle_concurrency
 from visionyard.serving.engine import ServedModel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-
-@dataclass(frozen=True)
-class FormatChoice:
-    format: str
-    device: str
-    reason: str
-
-
-def choose_format(bundle: Bundle, *, wanted: str = "auto", device: str = "auto") -> FormatChoice:
-    name = bundle.format_name(None if wanted == "auto" else wanted)
-    return FormatChoice(name, "cpu" if device == "auto" else device, "asked for" if wanted != "auto" else "first")
 
 
 class ModelStore:
@@ -160,6 +147,11 @@ class ModelStore:
         )
 
     def _local_folder(self, path: str) -> Path:
+        if "://" not in path:
+            return Path(path).expanduser()
+        # urllib3 and minio take 0.1 s to import, which a bundle on disk need not wait for.
+        from visionyard import storage
+
         if storage.is_local(path):
             return storage.local_path(path)
         root = self._config.server.bundle_folder or self._folder.enter_context(
