@@ -274,3 +274,40 @@ def bundle_verify(bundle: Annotated[Path, typer.Argument(help="A model bundle's 
     from visionyard.cli.bundle import verify_command
 
     verify_command(bundle, console=output)
+
+
+@app.command()
+def serve(
+    bundles: Annotated[
+        list[str] | None, typer.Argument(help="Model bundles: folders, or s3:// addresses; also those of the config.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="The serving config, such as serving.yaml.")] = None,
+    settings: SetOption = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", "--model_name", help="Name of a bundle in the URLs; may be repeated, in their order."),
+    ] = None,
+    model_dirs: Annotated[
+        list[str] | None, typer.Option("--model_dir", help="A further bundle, as KServe passes it.", hidden=True)
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = None,
+    http_port: Annotated[
+        int | None, typer.Option("--http-port", "--http_port", help="Port of REST; 0: any free one.")
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option("--grpc-port", "--grpc_port", help="Port of gRPC; 0: any free one, -1: no gRPC.")
+    ] = None,
+) -> None:
+    """Serve model bundles: images in, boxes or classes out, over REST and gRPC."""
+    from visionyard.cli.serve import make_config, serve_command
+
+    loaded = make_config(
+        [*(bundles or []), *(model_dirs or [])],
+        names or [],
+        path=config,
+        settings=settings or [],
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+    )
+    serve_command(loaded, console=output)
