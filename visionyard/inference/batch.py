@@ -244,6 +244,7 @@ def _records(worker: _Worker, part: Sequence[BatchItem], settings: BatchSettings
             height, width = picture.image.shape[:2]
             values = prediction_to_json(next(found), worker.predictor.classes)
             yield {**place_of(item, picture), "width": width, "height": height, **values}
+        del group, pictures, found, picture  # else they would be held while the next ones are loaded
 
 
 def _looked_at(
