@@ -13,9 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from visionyard.inference.bundle import ReferenceStatistics
-from visionyard.monitoring.drift_statistics import ReferenceTable
+from visionyard.monitoring.drift_statistics import ReferenceTable, composition_p_value
 from visionyard.monitoring.features import CLASS_MIX, EMBEDDING_FEATURE, PictureFeatures, PredictionFeatures
-from visionyard.monitoring.features_reference import OTHER_CLASSES, Embedding, correlation_time, group_order
+from visionyard.monitoring.features_reference import (
+    OTHER_CLASSES,
+    Embedding,
+    correlation_time,
+    group_order,
+    joint_correlation_time,
+)
 
 FALSE_ALARMS_PER_PICTURE = 1e-6
 # An alarm ends when nothing rarer than one in a thousand is left: far from where it begins, so that it does not
@@ -81,17 +87,50 @@ class _Window:
         self._totals += sign * np.isfinite(row)
         self._sums += sign * np.nan_to_num(row)
 
-    def test(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return p-values, statistics, numbers of pictures and means, (K,) each."""
+    def test(self, mix: "_Mix | None") -> "_WindowTest":
         rows = np.stack(self.rows)
-        if any(self.groups):
-            order = group_order(self.groups)
-            times = np.ones(rows.shape[1]) if order is None else correlation_time(rows[order])
-        else:
-            times = correlation_time(rows)
+        order = group_order(self.groups) if any(self.groups) else np.arange(len(rows))
+        # Every picture of a group of its own: the caller says that they are unrelated.
+        times = np.ones(rows.shape[1]) if order is None else correlation_time(rows[order])
         p_values, statistics = self._table.p_values(self._counts, self._totals, times)
         means = np.where(self._totals > 0, self._sums / np.maximum(self._totals, 1), np.nan)
-        return p_values, statistics, self._totals.copy(), means
+        mix_p_value = 1.0
+        if mix is not None and mix.is_one_class:
+            time = 1.0 if order is None else joint_correlation_time(rows[order][:, mix.rows])
+            mix_p_value = composition_p_value(np.rint(self._sums[mix.rows] / time).astype(np.int64), mix.reference)
+        return _WindowTest(p_values, statistics, self._totals.copy(), means, mix_p_value)
+
+
+@dataclass(frozen=True)
+class _WindowTest:
+    """(K,) each; the last is of the mix of classes as a whole."""
+
+    p_values: np.ndarray
+    statistics: np.ndarray
+    totals: np.ndarray
+    means: np.ndarray
+    mix_p_value: float
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """The classes in the table: their names and rows, and of a classifier the reference pictures of each."""
+
+    names: list[str]
+    rows: slice
+    is_one_class: bool
+    reference: np.ndarray
+
+    @classmethod
+    def of(cls, statistics: ReferenceStatistics) -> "_Mix | None":
+        counts = statistics.class_counts
+        if not counts:
+            return None
+        size = min(reference.effective_count for reference in counts.values())
+        reference = np.rint([reference.mean * size for reference in counts.values()]).astype(np.int64)
+        first = len(statistics.features)
+        is_one_class = "object_count" not in statistics.features
+        return cls(list(counts), slice(first, first + len(counts)), is_one_class, reference)
 
 
 class DriftDetector:
@@ -114,18 +153,18 @@ class DriftDetector:
         self._features = list(statistics.features)
         self._embedding = Embedding(statistics.embedding) if statistics.embedding else None
         self._class_ids = {name: at for at, name in enumerate(classes)}
-        self._mix = list(statistics.class_counts)
+        self._mix = _Mix.of(statistics)
         counted = {f"{CLASS_MIX}:{name}": reference for name, reference in statistics.class_counts.items()}
         self._table = ReferenceTable({**statistics.features, **counted})
         self._windows = [_Window(self._table, size) for size in (window, max(2, window // _SHORT_WINDOW_PART))]
         self.stride = max(1, window // _TESTS_PER_WINDOW)
-        tested = len(self._features) + bool(self._mix)
+        tested = len(self._features) + (self._mix is not None)
         self.level = FALSE_ALARMS_PER_PICTURE * self.stride / (len(self._windows) * max(1, tested))
         self._seen_count = 0
         self.features: dict[str, FeatureDrift] = {
             name: _untested(name, reference.mean) for name, reference in statistics.features.items()
         }
-        if self._mix:
+        if self._mix is not None:
             self.features[CLASS_MIX] = _untested(CLASS_MIX, 0.0)
 
     @property
@@ -162,38 +201,45 @@ class DriftDetector:
         return values
 
     def _class_counts(self, answer: PredictionFeatures | None) -> list[float]:
+        if self._mix is None:
+            return []
+        names = self._mix.names
         if answer is None:
-            return [float("nan")] * len(self._mix)
+            return [float("nan")] * len(names)
         counts = np.bincount(answer.class_ids, minlength=len(self._class_ids)).tolist()
-        found = [float(counts[self._class_ids[name]]) if name in self._class_ids else 0.0 for name in self._mix]
-        if OTHER_CLASSES in self._mix:
-            found[self._mix.index(OTHER_CLASSES)] = float(sum(counts) - sum(found))
+        found = [float(counts[self._class_ids[name]]) if name in self._class_ids else 0.0 for name in names]
+        if OTHER_CLASSES in names:
+            found[names.index(OTHER_CLASSES)] = float(sum(counts) - sum(found))
         return found
 
     def _test(self) -> None:
-        tests = [window.test() for window in self._windows]
-        for at, name in enumerate(self._features):
-            self._judge(name, tests, [at], "")
-        if self._mix:
-            first = len(self._features)
-            self._judge(CLASS_MIX, tests, list(range(first, first + len(self._mix))), "classes")
+        tests = [window.test(self._mix) for window in self._windows]
+        for row, name in enumerate(self._features):
+            test = min(tests, key=lambda test: test.p_values[row])
+            self._note(name, test, row, float(test.p_values[row]))
+        if self._mix is not None:
+            self._judge_mix(tests, self._mix)
 
-    def _judge(self, name: str, tests: list[tuple[np.ndarray, ...]], rows: list[int], kind: str) -> None:
-        """Take the window, and of the class mix the class, that says most against the reference."""
-        p_values = np.stack([test[0][rows] for test in tests])
-        scale, column = np.unravel_index(int(p_values.argmin()), p_values.shape)
-        _, statistics, totals, means = tests[int(scale)]
-        row = rows[int(column)]
-        p_value = min(1.0, float(p_values[scale, column]) * len(rows))
-        was_drifted = self.features[name].is_drifted
-        mean = float(means[row])
+    def _judge_mix(self, tests: list[_WindowTest], mix: _Mix) -> None:
+        """Take the window that says most, by its rarest class or by the mix as a whole; two ways, so twice the p-value.
+
+        What is shown is the class whose count differs most.
+        """
+        rarest = [min(1.0, float(test.p_values[mix.rows].min()) * len(mix.names)) for test in tests]
+        p_values = [2 * min(one, test.mix_p_value) for one, test in zip(rarest, tests, strict=True)]
+        at = int(np.argmin(p_values))
+        column = int(tests[at].p_values[mix.rows].argmin())
+        self._note(CLASS_MIX, tests[at], mix.rows.start + column, min(1.0, p_values[at]), mix.names[column] or "others")
+
+    def _note(self, name: str, test: _WindowTest, row: int, p_value: float, detail: str = "") -> None:
+        mean = float(test.means[row])
         self.features[name] = replace(
             self.features[name],
-            statistic=float(statistics[row]),
+            statistic=float(test.statistics[row]),
             p_value=p_value,
-            is_drifted=p_value <= (CLEARING_P_VALUE if was_drifted else self.level),
-            observed_count=int(totals[row]),
+            is_drifted=p_value <= (CLEARING_P_VALUE if self.features[name].is_drifted else self.level),
+            observed_count=int(test.totals[row]),
             reference=float(self._table.means[row]),
             current=None if np.isnan(mean) else mean,
-            detail=(self._mix[int(column)] or "other classes") if kind else "",
+            detail=detail,
         )

@@ -8,13 +8,18 @@ are allowed, and a reference of few pictures counts as few. The edges are order 
 the same law holds, exactly or on the careful side (the negative hypergeometric law of an order statistic is a tail of
 the hypergeometric one).
 
+The mix of a classifier's answers is also tested as a whole: class 1 against the rest, class 2 against the rest without
+class 1, and so on. Each step is Fisher's exact test given those before, so their p-values combine by his sum of
+logarithms.
+
 Pictures that follow each other resemble each other: the window counts as `correlation_time` says, in the order of
 arrival, or by groups where requests name theirs.
 
 Sources: R. Fisher, Statistical Methods for Research Workers, 1934, section 21.02; the largest deviation over all edges
 by exact binomial rather than by Kolmogorov's distance: R. Berk, D. Jones, Goodness-of-fit test statistics that dominate
 the Kolmogorov statistics, 1979; the union bound over windows, edges and features (C. Bonferroni, 1936) needs no
-independence of overlapping windows.
+independence of overlapping windows; the 2 x C table in steps: H. Lancaster, The derivation and partition of chi-square
+in certain discrete distributions, Biometrika 36, 1949.
 """
 
 from collections.abc import Mapping
@@ -75,6 +80,27 @@ class ReferenceTable:
         p_values = np.minimum(1.0, tails.min(axis=(0, 2), initial=1.0) * self._test_counts)
         statistics = np.abs(np.where(np.isfinite(self._shares), shares - known, 0.0)).max(axis=(0, 2), initial=0.0)
         return np.where(totals > 0, p_values, 1.0), np.where(totals > 0, statistics, 0.0)
+
+
+def composition_p_value(window: np.ndarray, reference: np.ndarray) -> float:
+    """Test whether two counts by class come from one mix of classes.
+
+    Args:
+        window: (C,) integers, pictures of each class.
+        reference: (C,) integers.
+
+    Returns:
+        Bound on the chance of counts so different, in (0, 1]; 1 with one class or an empty side.
+    """
+    left_window, left_reference = window[::-1].cumsum()[::-1], reference[::-1].cumsum()[::-1]
+    tails = hypergeometric_tail(window, left_window, reference, left_reference)[:-1]
+    half = float(-np.log(np.minimum(1.0, 2 * np.maximum(tails, 1e-300))).sum())
+    # The survival function of chi-square with 2 k degrees of freedom at 2 `half`: a sum of k Poisson terms.
+    powers = np.arange(len(tails))
+    if half <= 0 or not len(tails):
+        return 1.0
+    logs = powers * np.log(half) - _log_factorials(len(tails))[: len(tails)] - half
+    return float(min(1.0, np.exp(logs).sum()))
 
 
 def hypergeometric_tail(

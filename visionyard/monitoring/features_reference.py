@@ -69,22 +69,34 @@ def correlation_time(values: np.ndarray) -> np.ndarray:
     Returns:
         (K,) float64 in [1, N].
     """
+    return _correlation_times(_autocovariances(values), len(values))
+
+
+def joint_correlation_time(values: np.ndarray) -> float:
+    """Return the same of all columns together, as of one vector a row: 1 to N."""
+    return float(_correlation_times(_autocovariances(values).sum(axis=1, keepdims=True), len(values))[0])
+
+
+def _autocovariances(values: np.ndarray) -> np.ndarray:
     count = len(values)
-    if count < 4:
-        return np.ones(values.shape[1])
     is_there = np.isfinite(values)
     filled = np.where(is_there, values, 0.0)
     means = filled.sum(axis=0) / np.maximum(is_there.sum(axis=0), 1)
     centred = np.where(is_there, filled - means, 0.0)
     spectrum = np.fft.rfft(centred, n=2 * count, axis=0)
-    covariances = np.fft.irfft(spectrum * spectrum.conj(), n=2 * count, axis=0)[: count // 2 * 2]
+    return np.asarray(np.fft.irfft(spectrum * spectrum.conj(), n=2 * count, axis=0)[:count])
+
+
+def _correlation_times(covariances: np.ndarray, count: int) -> np.ndarray:
+    if count < 4:
+        return np.ones(covariances.shape[1])
     variances = covariances[0]
     is_varying = variances > 1e-12
-    correlations = covariances / np.where(is_varying, variances, 1.0)
+    correlations = covariances[: count // 2 * 2] / np.where(is_varying, variances, 1.0)
     pairs = correlations[0::2] + correlations[1::2]
     is_kept = np.logical_and.accumulate(pairs > 0, axis=0)
     times = 2 * np.where(is_kept, pairs, 0.0).sum(axis=0) - 1
-    return np.where(is_varying, np.clip(times, 1.0, count), 1.0)
+    return np.asarray(np.where(is_varying, np.clip(times, 1.0, count), 1.0))
 
 
 def group_order(groups: Sequence[str]) -> np.ndarray | None:
