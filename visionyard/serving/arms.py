@@ -1,7 +1,7 @@
 """A/B: which of several loaded models answers a request.
 
-An arm is the name of a loaded model. A request that names an arm gets it; one with a client id always gets the same arm;
-any other is drawn. Nothing is remembered, so every replica of a server gives a client the same arm.
+An arm is the name of a loaded model. A request that names an arm gets it; one with a client id always gets the same
+arm; any other is drawn. Nothing is remembered, so every replica of a server gives a client the same arm.
 """
 
 import hashlib

@@ -88,7 +88,7 @@ def test_a_draw_at_the_border_finds_an_arm_that_has_a_share(drawn: float) -> Non
 
 @pytest.mark.parametrize("asked", ["c", "A", "../a", "x" * 10_000, "\udcff"], ids=["c", "A", "path", "long", "bytes"])
 def test_an_unknown_arm_is_refused_with_the_known_ones(asked: str) -> None:
-    with pytest.raises(RequestError, match="X-Arm: no arm .* the arms are a, b") as caught:
+    with pytest.raises(RequestError, match=r"X-Arm: no arm .* the arms are a, b") as caught:
         choose_arm(split(a=0.5, b=0.5), {"X-Arm": asked})
     assert len(str(caught.value)) < 150
 
