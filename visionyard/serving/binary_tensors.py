@@ -112,8 +112,8 @@ def _read_input(entry: dict[str, Any], tail: memoryview, where: str) -> tuple[In
     size = parameters[_BINARY_SIZE]
     if type(size) is not int or not 0 <= size <= len(tail):
         raise RequestError(
-            f"{where}.parameters.{_BINARY_SIZE} = {str(size)[:40]}: expected a number of bytes, at most the {len(tail)} "
-            "that follow"
+            f"{where}.parameters.{_BINARY_SIZE} = {str(size)[:40]}: expected a number of bytes, at most the "
+            f"{len(tail)} that follow"
         )
     if entry.get("data") is not None:
         raise RequestError(f"{where}: expected data or parameters.{_BINARY_SIZE}, got both")

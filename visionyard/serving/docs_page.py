@@ -19,7 +19,8 @@ summary { cursor: pointer; padding: .5rem .8rem; display: flex; gap: .8rem; alig
 summary:focus-visible { outline: 2px solid var(--strong); }
 .method { font: 600 13px ui-monospace, monospace; min-width: 3.2rem; color: var(--strong); }
 .body { padding: .2rem .8rem .8rem; border-top: 1px solid var(--line); }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; }
+table { border-collapse: collapse; width: 100%; }
+td, th { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; }
 th { font-weight: 600; } pre { background: var(--soft); padding: .6rem; overflow-x: auto; border-radius: 4px; }
 .quiet { opacity: .75; } #error { color: #b91c1c; }
 input { font: inherit; padding: .3rem .5rem; } button { font: inherit; padding: .3rem .9rem; }

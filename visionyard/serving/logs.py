@@ -15,7 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 from visionyard.config.serving_config import LogLevel
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-# Each with the least level that is told: what these say below that repeats our own lines or is of no use to an operator.
+# Each with the least level that is told: what these say below it repeats our own lines or is of no use to an operator.
 _FOREIGN = {
     "uvicorn": logging.WARNING,
     "uvicorn.error": logging.WARNING,
@@ -71,7 +71,7 @@ class _Forward(logging.Handler):
         self._logger.log(record.levelno, record.getMessage(), **values)
 
 
-def _in_order(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+def _in_order(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     first = {key: event.pop(key) for key in ("time", "level", "event")}
     return {**first, **event}
 

@@ -14,6 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from visionyard.errors import NotFoundError, RequestError
 from visionyard.inference.drawing import draw_prediction
 from visionyard.monitoring.metrics import ServingMetrics
+from visionyard.serving.answering import Answering
 from visionyard.serving.answers import ImageAnswer
 from visionyard.serving.binary_tensors import HEADER, encode_response, parse_request
 from visionyard.serving.docs_page import DOCS_PAGE
@@ -21,7 +22,6 @@ from visionyard.serving.engine import ServedModel
 from visionyard.serving.kserve_sdk import DataPlane, ModelRepositoryExtension
 from visionyard.serving.openapi import INFER_BODY, JPEG, PREDICT_BODY, PREDICT_PARAMETERS, PREDICTIONS
 from visionyard.serving.payloads import THREAD_BYTES, Payload, PayloadReader, load_json
-from visionyard.serving.protocol import Answering
 from visionyard.serving.requests import InFlight, current_request
 
 _JPEG_QUALITY = 90

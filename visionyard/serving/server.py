@@ -23,6 +23,7 @@ from structlog.typing import FilteringBoundLogger
 from visionyard.config.serving_config import ServingConfig
 from visionyard.errors import ConfigError
 from visionyard.monitoring.metrics import ServingMetrics
+from visionyard.serving.answering import Answering
 from visionyard.serving.application import make_app, with_cors
 from visionyard.serving.connections import make_http_protocol
 from visionyard.serving.engine import ServedModel
@@ -32,7 +33,7 @@ from visionyard.serving.guard import Guard
 from visionyard.serving.kserve_sdk import ModelServer, RefreshingServer
 from visionyard.serving.logs import make_logger, take_over_loggers
 from visionyard.serving.payloads import PayloadReader
-from visionyard.serving.protocol import Answering, YardDataPlane, YardRepository, YardRepositoryExtension
+from visionyard.serving.protocol import YardDataPlane, YardRepository, YardRepositoryExtension
 from visionyard.serving.requests import InFlight
 from visionyard.serving.routes import Routes
 from visionyard.serving.store import ModelStore

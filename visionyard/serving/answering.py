@@ -1,0 +1,180 @@
+"""The one way that every route and protocol goes: find the model, check what is asked, let the engine answer."""
+
+import asyncio
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from visionyard.config.serving_config import ServingConfig
+from visionyard.errors import NotFoundError, RequestError
+from visionyard.monitoring.metrics import ServingMetrics
+from visionyard.serving import tensors
+from visionyard.serving.answers import ImageAnswer, RequestContext
+from visionyard.serving.arms import choose_arm
+from visionyard.serving.engine import ServedModel
+from visionyard.serving.inputs import ImageInput
+from visionyard.serving.kserve_sdk import InferOutput, InferRequest, ModelNotReady, pb
+from visionyard.serving.options import PredictOptions
+from visionyard.serving.requests import RequestInfo
+from visionyard.serving.store import ModelStore
+
+LOADING = "The server is loading its models; try again."
+# What protocols and their clients put among the parameters of a request.
+_PROTOCOL_PARAMETERS = frozenset({"binary_data_output", "priority", "timeout"})
+# Of Triton's parameters; KServe's protobuf does not know the two, but keeps them among the unknown fields.
+_DOUBLE_FIELD, _UINT64_FIELD = 4, 5
+
+
+class Answering:
+    """Finds the model for a request and asks it."""
+
+    def __init__(self, store: ModelStore, config: ServingConfig, metrics: ServingMetrics) -> None:
+        """Put the parts together.
+
+        Args:
+            store: The models.
+            config: Limits and the A/B split.
+            metrics: Where arms are counted.
+        """
+        self.store = store
+        self._config = config
+        self._metrics = metrics
+
+    def find(self, name: str, info: RequestInfo) -> ServedModel:
+        """Return the model that answers to a name, which may be an A/B split; the request remembers it.
+
+        Args:
+            name: From the request; empty where only one is served.
+            info: The request.
+
+        Raises:
+            NotFoundError: No such model.
+            RequestError: It names none, or an arm that is not there.
+            ModelNotReady: It is not warm yet, or going.
+        """
+        name = name or self._only_name()
+        arms = self._config.arms
+        if arms.name and name == arms.name:
+            arm = choose_arm(arms, info.headers)
+            self._metrics.arm_requests.labels(name, arm).inc()
+            name = arm
+        try:
+            model = self.store.get(name)
+        except NotFoundError:
+            if self.store.is_ready:
+                raise
+            raise ModelNotReady(name[:64], LOADING) from None
+        info.model = model.name
+        if not model.is_ready:
+            raise ModelNotReady(model.name)
+        return model
+
+    def behind(self, name: str) -> list[ServedModel]:
+        """Return the model of a name, or every arm of a split.
+
+        Raises:
+            NotFoundError: One of them is not served.
+        """
+        arms = self._config.arms
+        return [self.store.get(each) for each in (sorted(arms.weights) if name and name == arms.name else [name])]
+
+    async def predict(
+        self,
+        model: ServedModel,
+        images: list[ImageInput],
+        parameters: Mapping[str, object],
+        info: RequestInfo,
+        *,
+        keep_images: bool = False,
+    ) -> list[ImageAnswer]:
+        """Look at images; errors as `ServedModel.predict` raises them, and for parameters out of range."""
+        options = PredictOptions.from_values(parameters, self._config.limits)
+        info.image_count = len(images)
+        context = RequestContext(
+            info.request_id,
+            "grpc" if info.protocol == "grpc" else "http",
+            info.headers.get(self._config.sampling.group_header.lower(), "")[:128],
+        )
+        return await model.predict(
+            images, options=options, deadline=info.deadline, keep_images=keep_images, context=context
+        )
+
+    async def infer(self, model: ServedModel, request: InferRequest, info: RequestInfo) -> list[InferOutput]:
+        """Answer a v2 request: images by their predictions, the model's own input by its raw outputs.
+
+        Raises:
+            RequestError: The tensors or the outputs asked for are not those of the model.
+        """
+        if len(request.inputs) != 1:
+            raise RequestError(f"expected one input tensor, got {len(request.inputs)}; {_known_inputs(model)}")
+        given = request.inputs[0]
+        parameters = _options_of(request)
+        if tensors.is_image(given):
+            images = await _off_loop(given, tensors.read_images)
+            outputs = tensors.answers_to_outputs(await self.predict(model, images, parameters, info), model.classes)
+        elif given.name == model.manifest.input.name:
+            if parameters:
+                raise RequestError(f"parameters {', '.join(parameters)[:80]}: a raw tensor is answered as it is")
+            rows = await _off_loop(given, tensors.read_tensor)
+            if isinstance(rows, list):
+                raise RequestError(f"input {given.name!r}: expected FP32, got BYTES; encoded files go to 'image'")
+            info.image_count = len(rows) if rows.ndim else 0
+            outputs = tensors.rows_to_outputs(await model.infer(rows, deadline=info.deadline), model.manifest)
+        else:
+            raise RequestError(
+                f"input {given.name[:64]!r} of {given.datatype[:20]}: not an input of {model.name}; "
+                f"{_known_inputs(model)}"
+            )
+        return _chosen(outputs, request)
+
+    def _only_name(self) -> str:
+        if self._config.arms.name:
+            return self._config.arms.name
+        names = self.store.names()
+        if len(names) > 1:
+            raise RequestError(f"several models are served; name one of {', '.join(names)}")
+        return names[0] if names else ""
+
+
+def _options_of(request: InferRequest) -> dict[str, object]:
+    given: dict[str, object] = {}
+    for name, value in (request.parameters or {}).items():
+        if name not in _PROTOCOL_PARAMETERS:
+            given[name] = _grpc_value(value) if isinstance(value, pb.InferParameter) else value
+    return given
+
+
+def _grpc_value(value: Any) -> object:
+    kind = value.WhichOneof("parameter_choice")
+    if kind is not None:
+        return getattr(value, kind)
+    for field in UnknownFieldSet(value):
+        if field.field_number == _DOUBLE_FIELD:
+            return struct.unpack("<d", struct.pack("<Q", field.data))[0]
+        if field.field_number == _UINT64_FIELD:
+            return field.data
+    return None
+
+
+def _chosen(outputs: list[InferOutput], request: InferRequest) -> list[InferOutput]:
+    if not request.request_outputs:
+        return outputs
+    by_name = {output.name: output for output in outputs}
+    missing = [output.name for output in request.request_outputs if output.name not in by_name]
+    if missing:
+        raise RequestError(f"outputs {', '.join(missing)[:80]}: not given here; known: {', '.join(by_name)}")
+    return [by_name[output.name] for output in request.request_outputs]
+
+
+def _known_inputs(model: ServedModel) -> str:
+    own = model.manifest.input
+    return f"known: 'image' (BYTES [N] or UINT8 [H, W, 3]), {own.name!r} (FP32 {own.shape})"
+
+
+async def _off_loop(given: Any, read: Any) -> Any:
+    """Read a tensor; lists of many numbers in a thread, views on bytes at once."""
+    if given._raw_data is None and isinstance(given.data, list):
+        return await asyncio.to_thread(read, given)
+    return read(given)
