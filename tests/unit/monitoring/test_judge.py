@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import random
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,3 +311,16 @@ def test_a_state_of_another_version_is_refused() -> None:
     text = Judge(SPLIT, started_s=0.0).to_json().replace('"schema_version": 1', '"schema_version": 2')
     with pytest.raises(ArtifactError, match="schema_version 2, expected 1"):
         Judge.from_json(text)
+
+
+def test_the_worked_example_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "canary.md").read_text(encoding="utf-8")
+    code, printed = re.findall(r"```python\n(import random.*?)```.*?```text\n(.*?)```", page, re.DOTALL)[0]
+    exec(code, {})
+    assert capsys.readouterr().out == printed
+
+
+def test_the_budgets_of_the_page_are_the_defaults() -> None:
+    assert (SPLIT.error_increase, SPLIT.latency_factor, SPLIT.tail_margin) == (0.01, 1.25, 0.01)
+    assert (SPLIT.confidence_drop, SPLIT.confidence_shift, SPLIT.class_shift) == (0.05, 0.4, 0.2)
+    assert (SPLIT.agreement_floor, SPLIT.least_share, SPLIT.canary_share) == (0.9, 0.1, 0.25)
