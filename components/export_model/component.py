@@ -16,6 +16,7 @@ def export_model(
     opset: int = 18,
     score_tolerance: float = 0.001,
     metric_tolerance: float = 0.001,
+    int8_metric_tolerance: float = 0.01,
     software_digest: str = "",
 ) -> None:
     """Export the model and certify that every format gives the trained model's answers.
@@ -25,10 +26,11 @@ def export_model(
         checkpoint: From train_model.
         evaluation: From validate_model.
         name: The model's name.
-        formats: onnx, torchscript.
+        formats: onnx, torchscript, onnx-fp16, onnx-int8, openvino.
         opset: ONNX operator set.
         score_tolerance: Largest difference of a class score.
         metric_tolerance: Largest difference of the main metric.
+        int8_metric_tolerance: The same for onnx-int8.
         software_digest: Digest of code and image, so that a cached result ends when they change.
 
     Returns:
@@ -53,6 +55,7 @@ def export_model(
             opset=opset,
             score_tolerance=score_tolerance,
             metric_tolerance=metric_tolerance,
+            int8_metric_tolerance=int8_metric_tolerance,
         )
         bundle.metadata.update({"bundle_digest": report.bundle_digest, "parity": "passed"})
         events.figures(parity="passed", **{f"{name}_mb": round(size / 1e6, 2) for name, size in report.formats.items()})

@@ -50,6 +50,7 @@ def train_model(
     export_opset: int = 18,
     export_score_tolerance: float = 0.001,
     export_metric_tolerance: float = 0.001,
+    export_int8_metric_tolerance: float = 0.01,
     benchmark_batch_sizes: list = [1, 8],
     benchmark_threads: list = [1, 2],
     benchmark_repeat_count: int = 30,
@@ -100,10 +101,11 @@ def train_model(
         validation_confidence_threshold: Detections below it are not drawn nor counted as right or wrong; mAP uses
             all.
         validation_iou_threshold: Overlap from which a detection matches a true box.
-        export_formats: Formats of the model bundle.
+        export_formats: Formats of the model bundle; half precision and eight bits are quicker on some machines.
         export_opset: ONNX operator set.
         export_score_tolerance: Largest difference of a class score.
         export_metric_tolerance: Largest difference of the main metric.
+        export_int8_metric_tolerance: The same for onnx-int8.
         benchmark_batch_sizes: Images per call.
         benchmark_threads: Intra-operator threads; more than the cores are skipped.
         benchmark_repeat_count: Timed calls of each combination.
@@ -184,6 +186,7 @@ def train_model(
         opset=export_opset,
         score_tolerance=export_score_tolerance,
         metric_tolerance=export_metric_tolerance,
+        int8_metric_tolerance=export_int8_metric_tolerance,
         software_digest=software_digest,
     )
     measured = benchmark_model(

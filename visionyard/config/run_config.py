@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 SourceKind = Literal["auto", "clips_by_class", "clips_cvat", "images_voc", "images_yolo", "images_by_class"]
 SplitMode = Literal["group", "published"]
-ExportFormat = Literal["onnx", "torchscript"]
+ExportFormat = Literal["onnx", "torchscript", "onnx-fp16", "onnx-int8", "openvino"]
 
 
 def _whole(value: Any) -> Any:
@@ -144,11 +144,14 @@ class ExportConfig(Section):
     """Which formats leave the yard, and how alike they must be."""
 
     formats: list[ExportFormat] = Field(
-        ["onnx", "torchscript"], min_length=1, description="Formats of the model bundle."
+        ["onnx", "torchscript"],
+        min_length=1,
+        description="Formats of the model bundle; half precision and eight bits are quicker on some machines.",
     )
     opset: int = Field(18, ge=12, le=20, description="ONNX operator set.")
     score_tolerance: float = Field(0.001, gt=0, le=0.1, description="Largest difference of a class score.")
     metric_tolerance: float = Field(0.001, gt=0, le=0.1, description="Largest difference of the main metric.")
+    int8_metric_tolerance: float = Field(0.01, gt=0, le=0.1, description="The same for onnx-int8.")
 
 
 class BenchmarkConfig(Section):

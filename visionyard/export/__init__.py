@@ -1,7 +1,8 @@
 """Export: a trained model as a bundle, with proof that each format answers as the trained one does."""
 
+from visionyard.export.certificate import Certificate, FormatResult, Row
 from visionyard.export.exporting import ExportReport, Origin, export_model, export_trained
-from visionyard.export.parity import Certificate, FormatResult, Row, Tolerances
+from visionyard.export.tolerances import Tolerances
 
 __all__ = [
     "Certificate",

@@ -103,9 +103,14 @@ def _formats(manifest: BundleManifest) -> str:
         proof = parity.formats[name]
         gap = "-" if proof.metric_gap is None else f"{proof.metric_gap:.5f}"
         rows.append((name, form.file, f"{form.bytes / 1e6:.1f} MB", f"{proof.max_score_gap:.1e}", gap))
+    lossy = "".join(
+        f" `{name}` is quicker at a price: its {parity.metric_name} may differ by {proof.metric_tolerance}."
+        for name, proof in parity.formats.items()
+        if proof.metric_tolerance is not None
+    )
     return (
         f"## Formats\n\nEach answers as the trained model does: compared on {parity.image_count} images (real, grey, "
-        "upright, very wide, tiny, turned by EXIF, in a batch). `parity.json` has each of them.\n\n"
+        f"upright, very wide, tiny, turned by EXIF, in a batch).{lossy} `parity.json` has each of them.\n\n"
         + _table(("format", "file", "size", "largest score difference", f"{parity.metric_name} difference"), rows)
     )
 

@@ -1,24 +1,26 @@
 """From a checkpoint to a model bundle; without a passed parity certificate there is no bundle."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from visionyard import events
 from visionyard.atomic import atomic_folder
 from visionyard.data.dataset import Dataset
 from visionyard.digests import code_digest, sha256_file
 from visionyard.errors import ConfigError, ModelError, ParityError
 from visionyard.export.card import model_card
 from visionyard.export.cases import cases
-from visionyard.export.formats import INPUT, OUTPUT, WRITERS, ExportedFile
+from visionyard.export.certificate import Certificate
+from visionyard.export.derived import EXPORTED, write_formats
+from visionyard.export.formats import INPUT, OUTPUT, ExportedFile
 from visionyard.export.metric import MAIN_METRICS, main_metric, predict_test_split
-from visionyard.export.parity import Certificate, Metrics, Tolerances, certify, compare_formats
+from visionyard.export.parity import Metrics, certify, compare_formats
 from visionyard.export.statistics import reference_statistics
+from visionyard.export.tolerances import Tolerances
 from visionyard.inference import Bundle, BundleManifest, Predictor, load_backend
 from visionyard.inference.bundle import (
     CARD,
@@ -86,6 +88,7 @@ def export_model(
     opset: int,
     score_tolerance: float,
     metric_tolerance: float,
+    int8_metric_tolerance: float = 0.01,
     metrics: Mapping[str, float] | None,
     name: str,
 ) -> ExportReport:
@@ -95,10 +98,11 @@ def export_model(
         checkpoint: Folder that `train_model` wrote.
         dataset: Folder of the dataset version it was trained on.
         target: The bundle's folder; it appears whole or not at all.
-        formats: Of `onnx`, `torchscript`; at least one.
+        formats: Of `onnx`, `torchscript`, `onnx-fp16`, `onnx-int8`, `openvino`; at least one.
         opset: ONNX operator set.
         score_tolerance: Largest difference of a class score, in (0, 1).
         metric_tolerance: Largest difference of the main metric, in (0, 1).
+        int8_metric_tolerance: The same for `onnx-int8`.
         metrics: The model's figures on the test split; None takes the main metric measured here.
         name: What the bundle is called.
 
@@ -119,7 +123,7 @@ def export_model(
         checkpoint_digest=info.digest,
         metrics=dict(metrics or {}),
     )
-    tolerances = Tolerances(score_tolerance, metric_tolerance)
+    tolerances = Tolerances(score_tolerance, metric_tolerance, int8_metric_tolerance)
     return export_trained(
         trained, origin, Dataset(dataset), target, formats=formats, opset=opset, tolerances=tolerances
     )
@@ -138,7 +142,7 @@ def export_trained(
     """Write the model bundle of a trained model; see `export_model`."""
     _check(trained, origin, dataset, formats)
     with atomic_folder(target) as folder, ExitStack() as opened:
-        files = _write_formats(trained, folder, formats, opset)
+        files = write_formats(trained, dataset, folder, formats, opset=opset)
         reference = Predictor.from_model(trained)
         candidates = {file.format: opened.enter_context(_reread(trained, file)) for file in files}
         seen = compare_formats(reference, candidates, cases(dataset), tolerances.score)
@@ -161,10 +165,10 @@ def export_trained(
 
 
 def _check(trained: TrainedModel, origin: Origin, dataset: Dataset, formats: Sequence[str]) -> None:
-    if unknown := [name for name in formats if name not in WRITERS]:
-        raise ConfigError(f"export.formats holds {unknown[0]!r}; known: {', '.join(WRITERS)}")
+    if unknown := [name for name in formats if name not in EXPORTED]:
+        raise ConfigError(f"export.formats holds {unknown[0]!r}; known: {', '.join(EXPORTED)}")
     if not formats:
-        raise ConfigError(f"export.formats is empty; name at least one of {', '.join(WRITERS)}")
+        raise ConfigError(f"export.formats is empty; name at least one of {', '.join(EXPORTED)}")
     if origin.dataset_digest != dataset.digest:
         raise ModelError(
             f"{dataset.folder}: the model was trained on dataset version {origin.dataset_digest[:12]}, this is "
@@ -175,15 +179,6 @@ def _check(trained: TrainedModel, origin: Origin, dataset: Dataset, formats: Seq
             f"{dataset.folder}: the model knows the classes {', '.join(trained.classes)}, the dataset has "
             f"{', '.join(dataset.classes)}"
         )
-
-
-def _write_formats(trained: TrainedModel, folder: Path, formats: Iterable[str], opset: int) -> list[ExportedFile]:
-    wanted = list(dict.fromkeys(formats))
-    files = []
-    for done, name in enumerate(wanted, start=1):
-        files.append(WRITERS[name](trained.module, trained.preprocessing.size_hw, folder, opset=opset))
-        events.progress(done, len(wanted), unit="format", label=f"writing {name}")
-    return files
 
 
 def _reread(trained: TrainedModel, file: ExportedFile) -> Predictor:

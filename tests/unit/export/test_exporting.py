@@ -12,8 +12,8 @@ import pytest
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.dataset import Dataset
 from visionyard.errors import ConfigError, DataError, ModelError, ParityError
-from visionyard.export import Origin, Tolerances, export_model, export_trained, exporting
-from visionyard.export.formats import write_onnx, write_torchscript
+from visionyard.export import Origin, Tolerances, export_model, export_trained
+from visionyard.export.formats import WRITERS, write_onnx, write_torchscript
 from visionyard.export.statistics import distribution, reference_statistics
 from visionyard.inference import Bundle, Predictor
 from visionyard.models import get_plugin
@@ -120,7 +120,7 @@ def test_without_parity_there_is_no_bundle(
             module.head.weight /= 1.01
         return file
 
-    monkeypatch.setitem(exporting.WRITERS, "onnx", wrong)
+    monkeypatch.setitem(WRITERS, "onnx", wrong)
     with pytest.raises(ParityError, match=r"no bundle is written\nonnx: differs on \d+ of 19 images\n(.*\n)*.*test000"):
         _export(tiny_model("classification"), Dataset(tiny_dataset("classification")), tmp_path / "bundle")
 

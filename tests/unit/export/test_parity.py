@@ -11,9 +11,11 @@ import pytest
 from visionyard.data.dataset import Dataset
 from visionyard.errors import ParityError
 from visionyard.export.cases import cases, odd_cases
+from visionyard.export.certificate import Certificate
 from visionyard.export.formats import write_onnx, write_torchscript
 from visionyard.export.metric import MAIN_METRICS, main_metric, predict_test_split
-from visionyard.export.parity import Certificate, Metrics, Tolerances, certify, compare_formats
+from visionyard.export.parity import Metrics, certify, compare_formats
+from visionyard.export.tolerances import Tolerances
 from visionyard.inference import Predictor, TorchBackend, load_backend
 
 TOLERANCES = Tolerances(score=0.001, metric=0.001)
