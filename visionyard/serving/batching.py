@@ -111,6 +111,11 @@ class DynamicBatcher:
         """Rows waiting for an inference."""
         return self._queued_count
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether the batcher takes no new work any more."""
+        return self._is_refusing
+
     def admit(self, count: int) -> None:
         """Count rows in, all or none of them; pair it with `release`.
 
@@ -163,7 +168,7 @@ class DynamicBatcher:
         """
         with self._condition:
             self._is_refusing = True
-            is_finished = self._condition.wait_for(lambda: self._admitted_count == 0 and not self._items, timeout_s)
+            is_finished = self._condition.wait_for(self._is_done, timeout_s)
             self._is_closed = True
             left = list(self._items)
             self._items.clear()
@@ -175,6 +180,9 @@ class DynamicBatcher:
         for thread in self._threads:
             thread.join()
         return is_finished
+
+    def _is_done(self) -> bool:
+        return self._is_closed or (self._admitted_count == 0 and not self._items)
 
     def _work(self) -> None:
         while batch := self._next_batch():

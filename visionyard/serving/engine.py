@@ -87,13 +87,13 @@ class ServedModel:
         self._limits = config.limits
         self._metrics = metrics
         self._pool = pool
-        # A model exported with a fixed number of rows takes no other.
-        self._row_count = max(0, manifest.input.shape[0])
-        self._max_size = min(config.batching.max_size, self._row_count or config.batching.max_size)
+        # A model exported with a fixed number of rows runs no more at once; its backend pads.
+        fixed_count = manifest.input.shape[0]
+        self._max_size = min(config.batching.max_size, fixed_count) if fixed_count > 0 else config.batching.max_size
         self._batch_size = metrics.batch_size.labels(name)
         self._phases = {phase: metrics.phase_seconds.labels(name, phase) for phase in PHASES}
         self._batcher = DynamicBatcher(
-            self._run,
+            predictor.backend.run_all,
             name=name,
             instances=instances,
             max_size=self._max_size,
@@ -292,14 +292,6 @@ class ServedModel:
         )
         width, height = placements[0].source_wh
         return ImageAnswer(width, height, prediction, image, TOP_COUNT if options.top_k is None else options.top_k)
-
-    def _run(self, rows: np.ndarray) -> list[np.ndarray]:
-        missing = self._row_count - len(rows)
-        if missing <= 0:
-            return self._predictor.backend.run_all(rows)
-        padding = np.zeros((missing, *rows.shape[1:]), np.float32)
-        outputs = self._predictor.backend.run_all(np.concatenate([rows, padding]))
-        return [output[: len(rows)] for output in outputs]
 
     def _note_batch(self, size: int, _depth: int) -> None:
         self._batch_size.observe(size)

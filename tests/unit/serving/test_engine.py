@@ -12,7 +12,7 @@ from PIL import Image
 from visionyard.config.serving_config import ServedModelConfig, ServingConfig
 from visionyard.inference import Predictor, prediction_to_json
 from visionyard.monitoring.metrics import ServingMetrics
-from visionyard.serving import ModelStore, PredictOptions
+from visionyard.serving import ModelStore
 from visionyard.transforms import decode_image
 
 Bundles = Callable[[str], tuple[Path, Path]]
