@@ -3,9 +3,10 @@
     python benchmarks/drift.py [--data FOLDER] [--pictures 1000000] [--repeats 20] [--seed 0]
 
 FOLDER holds openly licensed sets as their publishers give them: `bccd` (github.com/Shenggan/BCCD_Dataset) and
-`trashnet-mini` (a folder of photos for each class, github.com/garythung/trashnet). A set that is not there is left out;
-without any, 300 cut-outs of scikit-image's own pictures are used. The features are those of the real files, and of the
-same files altered; labels stand in for the model's answer, with confidences drawn from a beta law.
+`trashnet-mini` (a folder of photos for each class, github.com/garythung/trashnet), and for successive frames
+`cones-and-cubes` (YOLO layout, universe.roboflow.com/7130-7th/cone_cube_detect_test_1.0). A set that is not there is
+left out; without any, 300 cut-outs of scikit-image's own pictures are used. The features are those of the real files,
+and of the same files altered; labels stand in for the model's answer, with confidences drawn from a beta law.
 
 Each run divides a set into two halves at random. One is the reference, as an export makes it; from the other one, which
 the reference has never seen, pictures are drawn with replacement. Prints Markdown tables; takes about five minutes on
@@ -16,8 +17,11 @@ import argparse
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,13 +37,12 @@ from visionyard.monitoring.features import (
     PredictionFeatures,
     picture_features,
 )
-from visionyard.monitoring.features_reference import picture_references, prediction_references
+from visionyard.monitoring.features_reference import group_order, picture_references, prediction_references
 from visionyard.transforms import load_image
 
 WINDOW = 256
 BEFORE_COUNT = 600
 LIMIT = 500
-_SCENE_FRAMES = 30
 _CUT_OUTS = 300
 
 
@@ -53,6 +56,7 @@ class PictureSet:
         class_ids: Of each picture's objects.
         classes: Names.
         is_detection: Several objects a picture.
+        groups: Videos of the pictures; empty: unrelated pictures.
         rows: What is measured of the pictures, by the change made to them.
     """
 
@@ -61,6 +65,7 @@ class PictureSet:
     class_ids: list[np.ndarray]
     classes: list[str]
     is_detection: bool
+    groups: list[str] = field(default_factory=list)
     rows: dict[str, list[PictureFeatures]] = field(default_factory=dict)
 
     def measured(self, change: str) -> list[PictureFeatures]:
@@ -113,6 +118,21 @@ def read_class_folders(folder: Path) -> PictureSet:
     return PictureSet("trashnet", [load_image(path) for path in paths], class_ids, classes, is_detection=False)
 
 
+def read_frames(folder: Path) -> PictureSet:
+    """Read frames of videos with the classes of their boxes, in the order of video and time."""
+
+    def place(path: Path) -> tuple[str, int]:
+        video, frame = path.name.split("_jpg.rf.")[0].split("_mp4-")
+        return video, int(frame)
+
+    paths = sorted(folder.glob("*/images/*.jpg"), key=place)
+    labels = [path.parent.parent / "labels" / f"{path.stem}.txt" for path in paths]
+    class_ids = [np.array([int(line.split()[0]) for line in path.read_text().splitlines() if line]) for path in labels]
+    images = [load_image(path) for path in paths]
+    groups = [place(path)[0] for path in paths]
+    return PictureSet("cones", images, class_ids, ["cone", "cube"], is_detection=True, groups=groups)
+
+
 def cut_outs(seed: int, count: int = _CUT_OUTS) -> PictureSet:
     """Cut pieces of 240x180 px at random out of scikit-image's photographs; a piece's class is its photograph."""
     from skimage import data
@@ -133,9 +153,9 @@ def cut_outs(seed: int, count: int = _CUT_OUTS) -> PictureSet:
 def answer(pictures: PictureSet, at: int, random: np.random.Generator) -> PredictionFeatures:
     """Return what a model might have answered: the true classes, with confidences of mean 0.8."""
     class_ids = pictures.class_ids[at]
-    count = len(class_ids)
-    confidence = round(float(random.beta(8, 2, max(1, count)).mean()), 6) if count else np.nan
-    return PredictionFeatures(np.array([confidence, count if pictures.is_detection else np.nan]), class_ids)
+    found = len(class_ids)
+    confidence = round(float(random.beta(8, 2, found).mean()), 6) if found else np.nan
+    return PredictionFeatures(np.array([confidence, found if pictures.is_detection else np.nan]), class_ids)
 
 
 class Simulation:
@@ -144,12 +164,13 @@ class Simulation:
     def __init__(self, pictures: PictureSet, random: np.random.Generator, *, window: int = WINDOW) -> None:
         """Draw the halves and make the reference."""
         self.pictures, self.random = pictures, random
-        order = random.permutation(len(pictures.images))
-        reference, self.served = np.array_split(order, 2)
+        reference, self.served = np.array_split(random.permutation(len(pictures.images)), 2)
+        reference.sort()
+        order = group_order([pictures.groups[at] for at in reference]) if pictures.groups else None
         rows = pictures.measured("none")
-        features, embedding = picture_references([rows[at] for at in reference], None)
+        features, embedding = picture_references([rows[at] for at in reference], order)
         answers = [answer(pictures, at, random) for at in reference]
-        found, class_counts = prediction_references(answers, pictures.classes, None)
+        found, class_counts = prediction_references(answers, pictures.classes, order)
         statistics = ReferenceStatistics(
             images={},
             class_mix={},
@@ -162,12 +183,12 @@ class Simulation:
         self.seen_count = 0
         self.push_s = 0.0
 
-    def push(self, picture: PictureFeatures, found: PredictionFeatures) -> bool:
+    def push(self, picture: PictureFeatures, found: PredictionFeatures, group: str = "") -> bool:
         """Show one picture; return whether the alarm is on."""
         start = time.thread_time()
         values = self.detector.values_of(PICTURE_FEATURES, picture)
         values |= dict(zip(PREDICTION_FEATURES, found.values.tolist(), strict=True))
-        self.detector.push(values, found)
+        self.detector.push(values, found, group=group)
         self.push_s += time.thread_time() - start
         self.seen_count += 1
         return self.detector.is_drifted
@@ -184,6 +205,19 @@ class Simulation:
             for at in self.random.choice(self.served, 1000, p=weights):
                 yield self.push(rows[at], answer(self.pictures, at, self.random))
 
+    def scenes(self, *, frame_count: int, is_named: bool) -> Iterator[bool]:
+        """Show stretches of successive frames of one video after another, from the half that is served."""
+        rows = self.pictures.measured("none")
+        served = np.sort(self.served)
+        groups = np.array(self.pictures.groups)[served]
+        for number in count():
+            first = int(self.random.integers(len(served)))  # so that each video has the share it has in the reference
+            frames = served[groups == groups[first]]
+            start = int(np.searchsorted(frames, served[first]))
+            for at in np.resize(np.roll(frames, -start), frame_count):
+                group = f"scene {number}" if is_named else ""
+                yield self.push(rows[at], answer(self.pictures, int(at), self.random), group)
+
     def other_camera(self, others: PictureSet) -> Iterator[bool]:
         """Show pictures of another set, with this set's answers: only the picture gives the swap away."""
         rows = others.measured("none")
@@ -192,17 +226,35 @@ class Simulation:
             yield self.push(rows[at], answer(self.pictures, int(self.random.choice(self.served)), self.random))
 
 
-def count_false_alarms(pictures: PictureSet, total: int, per_run: int, random: np.random.Generator) -> tuple[int, int]:
-    """Return how often an alarm began in `total` pictures without change, and how many runs that were."""
-    alarms = runs = 0
-    for _ in range(max(1, total // per_run)):
-        simulation = Simulation(pictures, random)
-        was_on = False
-        for _, is_on in zip(range(per_run), simulation.stream(), strict=False):
-            alarms += is_on and not was_on
-            was_on = is_on
-        runs += 1
-    return alarms, runs
+def count_alarms(stream: Iterator[bool], picture_count: int) -> int:
+    """Return how often an alarm began in so many pictures."""
+    alarms, was_on = 0, False
+    for is_on in islice(stream, picture_count):
+        alarms += is_on and not was_on
+        was_on = is_on
+    return alarms
+
+
+def show_false_alarms(sets: list[PictureSet], total: int, per_run: int, random: np.random.Generator) -> None:
+    """Print the table of pictures without change."""
+    print("| set | pictures | looked at | false alarms | measuring, ms | testing, ms |\n| --- |" + " ---: |" * 5)
+    for pictures in sets:
+        runs = [Simulation(pictures, random) for _ in range(max(1, total // len(sets) // per_run))]
+        alarms = sum(count_alarms(run.stream(), per_run) for run in runs)
+        test_ms = 1e3 * runs[-1].push_s / runs[-1].seen_count
+        figures = f"{len(runs) * per_run} | {alarms} | {cost_ms(pictures):.2f} | {test_ms:.2f}"
+        print(f"| {pictures.name} | {len(pictures.images)} | {figures} |", flush=True)
+
+
+def show_scenes(frames: PictureSet, picture_count: int, random: np.random.Generator) -> None:
+    """Print the table of successive frames without change."""
+    print("\n| frames of a scene | scenes named | looked at | false alarms |\n| ---: | --- | ---: | ---: |")
+    for frame_count in (1, 10, 30):
+        for is_named in (False, True):
+            runs = [Simulation(frames, random) for _ in range(5)]
+            streams = [run.scenes(frame_count=frame_count, is_named=is_named) for run in runs]
+            alarms = sum(count_alarms(stream, picture_count // len(runs)) for stream in streams)
+            print(f"| {frame_count} | {'yes' if is_named else 'no'} | {picture_count} | {alarms} |", flush=True)
 
 
 def new_mix(pictures: PictureSet, served: np.ndarray, factor: float) -> np.ndarray:
@@ -217,20 +269,17 @@ def new_mix(pictures: PictureSet, served: np.ndarray, factor: float) -> np.ndarr
 
 def delay(simulation: Simulation, changed: Iterator[bool]) -> tuple[int | None, str]:
     """Return after how many changed pictures the alarm began, None beyond the limit, and by which features."""
-    for _ in zip(range(BEFORE_COUNT), simulation.stream(), strict=False):
-        pass
-    for count, is_on in zip(range(1, LIMIT + 1), changed, strict=False):
+    deque(islice(simulation.stream(), BEFORE_COUNT), maxlen=0)
+    for number, is_on in enumerate(islice(changed, LIMIT), start=1):
         if is_on:
-            return count, simulation.alarmed()
+            return number, simulation.alarmed()
     return None, ""
 
 
 def clearing(simulation: Simulation) -> int | None:
     """Return after how many normal pictures the alarm ended, None beyond twice the limit."""
-    for count, is_on in zip(range(1, 2 * LIMIT + 1), simulation.stream(), strict=False):
-        if not is_on:
-            return count
-    return None
+    normal = enumerate(islice(simulation.stream(), 2 * LIMIT), start=1)
+    return next((number for number, is_on in normal if not is_on), None)
 
 
 def cost_ms(pictures: PictureSet) -> float:
@@ -246,15 +295,14 @@ def show_delays(name: str, repeats: int, start: Callable[[], tuple[Simulation, I
     delays, cleared, found = [], [], ""
     for _ in range(repeats):
         simulation, changed = start()
-        count, found_now = delay(simulation, changed)
-        delays.append(count)
-        if count is not None:
+        number, found_now = delay(simulation, changed)
+        delays.append(number)
+        if number is not None:
             found = found_now
-            for _ in zip(range(LIMIT - count), changed, strict=False):
-                pass
+            deque(islice(changed, LIMIT - number), maxlen=0)
             cleared.append(clearing(simulation))
-    hits = [count for count in delays if count is not None]
-    ends = [count for count in cleared if count is not None]
+    hits = [number for number in delays if number is not None]
+    ends = [number for number in cleared if number is not None]
     shown = f"{int(np.median(hits))} | {max(hits)}" if hits else "- | -"
     end = f"{int(np.median(ends))}" if ends else "-"
     print(f"| {name} | {len(hits)} of {repeats} | {shown} | {end} | {found} |", flush=True)
@@ -279,14 +327,15 @@ def changes_of(
 
     for change in CHANGES:
         if change != "none":
-            yield change, lambda change=change: altered(change)  # type: ignore[misc]
+            yield change, partial(altered, change)
     for factor in (4.0, 10.0):
-        yield f"class mix: a third of the classes x {factor:g}", lambda factor=factor: mixed(factor)  # type: ignore[misc]
+        yield f"class mix: a third of the classes x {factor:g}", partial(mixed, factor)
     size = tuple(int(side) for side in np.median([image.shape[1::-1] for image in pictures.images], axis=0))
     for other in others:
-        yield f"camera: {other.name}", lambda other=other: swapped(other)  # type: ignore[misc]
-        scaled = PictureSet(other.name, [cv2.resize(image, size) for image in other.images], [], [], is_detection=False)
-        yield f"camera: {other.name}, same size", lambda scaled=scaled: swapped(scaled)  # type: ignore[misc]
+        yield f"camera: {other.name}", partial(swapped, other)
+        images = [np.asarray(cv2.resize(image, size)) for image in other.images]
+        scaled = PictureSet(other.name, images, [], [], is_detection=False)
+        yield f"camera: {other.name}, same size", partial(swapped, scaled)
 
 
 def main() -> None:
@@ -306,15 +355,9 @@ def main() -> None:
     if (options.data / "bccd").is_dir():
         sets.insert(0, read_bccd(options.data / "bccd"))
     print(f"{platform.machine()}, Python {platform.python_version()}, window {WINDOW}, seed {options.seed}\n")
-    print("| set | pictures | looked at | false alarms | measuring, ms | testing, ms |\n| --- |" + " ---: |" * 5)
-    for pictures in sets:
-        share = options.pictures // len(sets)
-        alarms, runs = count_false_alarms(pictures, share, options.per_run, random)
-        probe = Simulation(pictures, random)
-        for _ in zip(range(2000), probe.stream(), strict=False):
-            pass
-        figures = f"{runs * options.per_run} | {alarms} | {cost_ms(pictures):.2f} | {probe.push_s / 2000 * 1e3:.2f}"
-        print(f"| {pictures.name} | {len(pictures.images)} | {figures} |", flush=True)
+    show_false_alarms(sets, options.pictures, options.per_run, random)
+    if (options.data / "cones-and-cubes").is_dir():
+        show_scenes(read_frames(options.data / "cones-and-cubes"), options.per_run, random)
     for pictures in sets[:2]:
         print(f"\n| {pictures.name}: change | found | median after | at most | cleared after | by |")
         print("| --- | ---: | ---: | ---: | ---: | --- |")

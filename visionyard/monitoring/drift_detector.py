@@ -30,6 +30,8 @@ CLEARING_P_VALUE = 1e-3
 # The short window finds what is plain within its length; the long one finds what is smaller.
 _SHORT_WINDOW_PART = 4
 _TESTS_PER_WINDOW = 16
+# Four long windows, of which a change spoils one.
+_REMEMBERED_TESTS = 64
 
 
 @dataclass(frozen=True)
@@ -87,18 +89,42 @@ class _Window:
         self._totals += sign * np.isfinite(row)
         self._sums += sign * np.nan_to_num(row)
 
-    def test(self, mix: "_Mix | None") -> "_WindowTest":
+    def times(self, mix: "_Mix | None") -> np.ndarray:
+        """Return the correlation time of each feature, and last that of the mix of classes: (K + 1,)."""
         rows = np.stack(self.rows)
         order = group_order(self.groups) if any(self.groups) else np.arange(len(rows))
-        # Every picture of a group of its own: the caller says that they are unrelated.
-        times = np.ones(rows.shape[1]) if order is None else correlation_time(rows[order])
-        p_values, statistics = self._table.p_values(self._counts, self._totals, times)
+        if order is None:  # every picture of a group of its own: the caller says that they are unrelated
+            return np.ones(rows.shape[1] + 1)
+        ordered = rows[order]
+        of_mix = joint_correlation_time(ordered[:, mix.rows]) if mix is not None and mix.is_one_class else 1.0
+        return np.append(correlation_time(ordered), of_mix)
+
+    def test(self, mix: "_Mix | None", times: np.ndarray) -> "_WindowTest":
+        p_values, statistics = self._table.p_values(self._counts, self._totals, times[:-1])
         means = np.where(self._totals > 0, self._sums / np.maximum(self._totals, 1), np.nan)
         mix_p_value = 1.0
         if mix is not None and mix.is_one_class:
-            time = 1.0 if order is None else joint_correlation_time(rows[order][:, mix.rows])
-            mix_p_value = composition_p_value(np.rint(self._sums[mix.rows] / time).astype(np.int64), mix.reference)
+            window = np.rint(self._sums[mix.rows] / times[-1]).astype(np.int64)
+            mix_p_value = composition_p_value(window, mix.reference)
         return _WindowTest(p_values, statistics, self._totals.copy(), means, mix_p_value)
+
+
+class _UsualTimes:
+    """Correlation times that the long window had before the pictures in it: what is usual for this traffic.
+
+    A short window holds few scenes and cannot see how long they last. A change of the pictures makes the time of the
+    window that it falls into very long, hence the median, and hence not the newest ones.
+    """
+
+    def __init__(self) -> None:
+        self._times: deque[np.ndarray] = deque(maxlen=_REMEMBERED_TESTS + _TESTS_PER_WINDOW)
+
+    def at_least(self, times: np.ndarray) -> np.ndarray:
+        known = list(self._times)[:-_TESTS_PER_WINDOW]
+        return np.asarray(np.maximum(times, np.median(known, axis=0)) if known else times)
+
+    def add(self, times: np.ndarray) -> None:
+        self._times.append(times)
 
 
 @dataclass(frozen=True)
@@ -157,6 +183,7 @@ class DriftDetector:
         counted = {f"{CLASS_MIX}:{name}": reference for name, reference in statistics.class_counts.items()}
         self._table = ReferenceTable({**statistics.features, **counted})
         self._windows = [_Window(self._table, size) for size in (window, max(2, window // _SHORT_WINDOW_PART))]
+        self._usual = _UsualTimes()
         self.stride = max(1, window // _TESTS_PER_WINDOW)
         tested = len(self._features) + (self._mix is not None)
         self.level = FALSE_ALARMS_PER_PICTURE * self.stride / (len(self._windows) * max(1, tested))
@@ -213,7 +240,11 @@ class DriftDetector:
         return found
 
     def _test(self) -> None:
-        tests = [window.test(self._mix) for window in self._windows]
+        times = [window.times(self._mix) for window in self._windows]
+        tests = [
+            window.test(self._mix, self._usual.at_least(own)) for window, own in zip(self._windows, times, strict=True)
+        ]
+        self._usual.add(times[0])
         for row, name in enumerate(self._features):
             test = min(tests, key=lambda test: test.p_values[row])
             self._note(name, test, row, float(test.p_values[row]))
