@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ _MAX_WAITING_BYTES = 64 << 20
 _SAVED_S = 2.0
 # Fewer than that make no reference that anything could differ from significantly.
 _MIN_LEARNED_COUNT = 256
+_TOLD_EVERY = 16
 
 _log = logging.getLogger(__name__)
 
@@ -92,13 +93,17 @@ class _Waiting:
 class DriftMonitor:
     """Watches one model; every method may be called from any thread."""
 
-    def __init__(self, manifest: BundleManifest, config: DriftConfig) -> None:
+    def __init__(
+        self, manifest: BundleManifest, config: DriftConfig, *, on_test: Callable[[], None] | None = None
+    ) -> None:
         """Start watching.
 
         Args:
             manifest: Of the served bundle.
             config: Window and processor share.
+            on_test: Called from the watching thread after every test of the windows, and as often while learning.
         """
+        self._on_test = on_test
         self._classes = manifest.classes
         self._config = config
         self._threshold = confidence_threshold_of(manifest.postprocessing)
@@ -214,26 +219,30 @@ class DriftMonitor:
             answer = None
             if not waiting.has_own_options:
                 answer = prediction_features(waiting.prediction, confidence_threshold=self._threshold)
-            self._take(picture, answer, waiting.group)
+            is_due = self._take(picture, answer, waiting.group)
         except Exception:
             # Watching must outlive whatever one picture does to it; the count of failures is in the report.
             if not self._failed_count:
                 _log.exception("a picture of shape %s could not be watched for drift", waiting.image.shape)
             return False
+        if is_due and self._on_test is not None:
+            self._on_test()
         return True
 
-    def _take(self, picture: PictureFeatures, answer: PredictionFeatures | None, group: str) -> None:
+    def _take(self, picture: PictureFeatures, answer: PredictionFeatures | None, group: str) -> bool:
+        """Take a measured picture in; return whether there is something new to tell."""
         detector = self._detector
         if detector is None:
             self._learned.append((picture, answer, group))
+            is_due = len(self._learned) % _TOLD_EVERY == 0
             if len(self._learned) >= self._learned_count:
                 self._detector, self._reference_count = self._watch(self._learned_statistics()), len(self._learned)
                 self._learned = []
-            return
+            return is_due
         values = detector.values_of(PICTURE_FEATURES, picture)
         if answer is not None:
             values |= dict(zip(PREDICTION_FEATURES, answer.values.tolist(), strict=True))
-        detector.push(values, answer, group=group)
+        return detector.push(values, answer, group=group)
 
     def _watch(self, statistics: ReferenceStatistics) -> DriftDetector:
         return DriftDetector(statistics, self._classes, window=self._config.window)

@@ -81,6 +81,9 @@ class ServingMetrics:
         self.drift_observed = self._counter("drift_observed", "Images looked at for drift.", ["model"])
         self.drift_skipped = self._counter("drift_skipped", "Images not looked at, to save processor time.", ["model"])
         self.samples = self._counter("samples", "Images kept for the next dataset version.", ["model", "reason"])
+        self.sample_failures = self._counter(
+            "sample_failures", "Times the store did not take a shard of samples.", ["model"]
+        )
         self.arm_requests = self._counter("arm_requests", "Requests by the arm that answered.", ["model", "arm"])
 
     def _make_gpu_series(self) -> None:
