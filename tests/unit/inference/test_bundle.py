@@ -111,3 +111,38 @@ print(len(found), int(found.class_ids[0]))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.split()[1] == "1"
+
+
+def test_a_bundle_of_before_several_outputs_still_opens(bundle: Path) -> None:
+    def make_old(values: dict[str, Any]) -> None:
+        (values["output"],) = values.pop("outputs")
+        for new in ("origin", "source"):
+            del values[new]
+        del values["preprocessing"]["pad_side"]
+        for proof in values["parity"]["formats"].values():
+            del proof["score_tolerance"], proof["metric_tolerance"]
+
+    _edit(bundle, make_old)
+
+    manifest = Bundle.open(bundle).manifest
+    assert (manifest.origin, manifest.preprocessing.pad_side) == ("trained", "both")
+    assert [(one.name, one.shape) for one in manifest.outputs] == [("output", [-1, 6, 441])]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"parity": None}, "a trained model's bundle has parity", id="no_certificate"),
+        pytest.param({"outputs": []}, "outputs", id="no_output"),
+        pytest.param(
+            {"outputs": [{"name": name, "shape": [-1, 6, 441]} for name in "ab"]},
+            "outputs: the postprocessing takes 1, got 2",
+            id="too_many_outputs",
+        ),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(change: dict[str, Any], message: str, bundle: Path) -> None:
+    _edit(bundle, lambda values: values.update(change))
+
+    with pytest.raises(ArtifactError, match=message):
+        Bundle.open(bundle)
