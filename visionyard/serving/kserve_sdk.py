@@ -73,7 +73,10 @@ with (
     from kserve.model_server import ModelServer
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
+        GRPCInferenceServiceStub,
+        add_GRPCInferenceServiceServicer_to_server,
+    )
     from kserve.protocol.grpc.servicer import InferenceServicer
     from kserve.protocol.infer_type import (
         InferInput,
@@ -89,6 +92,7 @@ with (
 
 __all__ = [
     "DataPlane",
+    "GRPCInferenceServiceStub",
     "InferInput",
     "InferOutput",
     "InferRequest",
