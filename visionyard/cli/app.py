@@ -183,6 +183,9 @@ def benchmark(
     batch_sizes: Annotated[str, typer.Option(help="Images per call, comma separated.")] = "1,8",
     threads: Annotated[str, typer.Option(help="Intra-operator threads, comma separated.")] = "1,2",
     repeat_count: Annotated[int, typer.Option(help="Timed calls of each combination.")] = 30,
+    is_kept: Annotated[
+        bool, typer.Option("--keep", help="Put the figures into the bundle, so that auto takes the fastest format.")
+    ] = False,
 ) -> None:
     """Measure every format of a bundle on real images: latency, throughput, memory, load time."""
     from visionyard.cli.benchmark import benchmark_command
@@ -194,6 +197,7 @@ def benchmark(
         batch_sizes=batch_sizes,
         threads=threads,
         repeat_count=repeat_count,
+        is_kept=is_kept,
         console=output,
     )
 

@@ -16,9 +16,10 @@ def benchmark_command(
     batch_sizes: str,
     threads: str,
     repeat_count: int,
+    is_kept: bool,
     console: Console,
 ) -> None:
-    """Measure every format of a bundle and print the table.
+    """Measure every format of a bundle, print the table, and put the figures into the bundle if they are to be kept.
 
     Raises:
         ConfigError: A list is not of whole numbers, or there is no dataset version.
@@ -30,6 +31,7 @@ def benchmark_command(
         )
     sizes, counts = _whole_numbers("--batch-sizes", batch_sizes), _whole_numbers("--threads", threads)
     from visionyard.benchmark import benchmark_model
+    from visionyard.inference.choice import choose_format, keep_verdict
 
     target = out or Path(f"benchmark-{bundle.absolute().parent.name}")
     with Progress(console=console, transient=True) as progress:
@@ -39,6 +41,8 @@ def benchmark_command(
         )
     console.print((target / "benchmark.md").read_text(encoding="utf-8"), markup=False)
     console.print(f"wrote {target}", soft_wrap=True)
+    if is_kept:
+        console.print(choose_format(keep_verdict(bundle, target), device="cpu").reason, soft_wrap=True)
 
 
 def _whole_numbers(name: str, text: str) -> list[int]:

@@ -5,8 +5,10 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from visionyard.atomic import write_atomic
 from visionyard.errors import ConfigError
 from visionyard.inference.backends import FORMATS, ONNX_FORMATS
 from visionyard.inference.bundle import Bundle
@@ -70,6 +72,20 @@ def choose_format(bundle: Bundle, *, wanted: str = "auto", device: str = "auto")
         f"{bundle.folder}: none of its formats ({', '.join(bundle.formats)}) is certified and runs on {device} with "
         f"what is installed; they need {', '.join(sorted({_RUNTIMES.get(name, name) for name in bundle.formats}))}"
     )
+
+
+def keep_verdict(folder: Path, benchmark: Path) -> Bundle:
+    """Put the figures of a benchmark into the bundle they are of, for `auto` on a CPU; its digest stays as it is.
+
+    Args:
+        folder: The bundle.
+        benchmark: What the benchmark stage wrote.
+
+    Returns:
+        The bundle.
+    """
+    write_atomic(folder / BENCHMARK, (benchmark / BENCHMARK).read_bytes())
+    return Bundle.open(folder)
 
 
 def gpu_count() -> int:

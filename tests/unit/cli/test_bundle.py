@@ -1,5 +1,6 @@
 """`visionyard bundle`: import, show, verify as a user types them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from visionyard.cli.app import app
 from visionyard.errors import ArtifactError, ConfigError, ModelError
-from visionyard.inference import Bundle
+from visionyard.inference import Bundle, choose_format
 
 SPEC = """
 name: squares
@@ -89,3 +90,22 @@ def test_what_fails_says_why(model: Path, tiny_bundle: Callable[..., Any], tmp_p
     ]:
         assert isinstance(invoke(app, ["bundle", *map(str, arguments)]).exception, error)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_kept_benchmark_tells_the_fastest_format(tiny_bundle: Callable[..., Any], tmp_path: Path) -> None:
+    source, dataset = tiny_bundle("classification")
+    folder = Path(shutil.copytree(source, tmp_path / "bundle"))
+    digest = Bundle.open(folder).digest
+
+    done = CliRunner().invoke(
+        app,
+        ["benchmark", str(folder), "--dataset", str(dataset), "--out", str(tmp_path / "figures"), "--keep"]
+        + ["--batch-sizes", "1", "--threads", "1", "--repeat-count", "5"],
+        catch_exceptions=False,
+    )
+
+    fastest = json.loads((folder / "benchmark.json").read_text())["fastest"]["format"]
+    assert done.exit_code == 0, done.output
+    assert f"{fastest} on cpu: the fastest of" in " ".join(done.output.split())
+    assert choose_format(Bundle.open(folder), device="cpu").format == fastest
+    assert Bundle.open(folder).digest == digest
