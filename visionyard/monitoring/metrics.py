@@ -127,6 +127,11 @@ class ServingMetrics:
         """No longer show a model as served."""
         self.model_info.remove(model, digest, format, device)
 
+    def forget_model(self, model: str) -> None:
+        """Drop the gauges that ask the model itself, so that an unloaded one can be freed."""
+        self.in_flight.remove(model)
+        self.queue_depth.remove(model)
+
     def exposition(self) -> bytes:
         """Return the series as Prometheus reads them (text format 0.0.4)."""
         return generate_latest(self.registry)

@@ -18,15 +18,17 @@ import numpy as np
 from visionyard.config.serving_config import ServingConfig
 from visionyard.errors import OverloadedError, RequestError, TooLargeError
 from visionyard.inference.bundle import BundleManifest
-from visionyard.inference.paths import TOP_COUNT
 from visionyard.inference.predictor import Predictor
-from visionyard.monitoring.metrics import PHASES, ServingMetrics
+from visionyard.monitoring.drift import DriftReport
+from visionyard.monitoring.metrics import ServingMetrics
+from visionyard.monitoring.watch import ModelWatch
 from visionyard.serving.answers import DEFAULT_CONTEXT, ImageAnswer, RequestContext
 from visionyard.serving.batching import BatchItem, DynamicBatcher
-from visionyard.serving.inputs import ImageInput, check_tensor, read_image
+from visionyard.serving.cache import ResponseCache
+from visionyard.serving.image_work import ImageWork, Prepared, Question
+from visionyard.serving.inputs import ImageInput, check_tensor
 from visionyard.serving.jobs import Request
 from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
-from visionyard.transforms import Placement
 
 __all__ = ["ImageAnswer", "ImageInput", "RequestContext", "ServedModel"]
 
@@ -59,6 +61,7 @@ class ServedModel:
         config: ServingConfig,
         metrics: ServingMetrics,
         pool: Executor,
+        cache: ResponseCache | None = None,
     ) -> None:
         """Start the model's inference threads.
 
@@ -74,6 +77,7 @@ class ServedModel:
             config: Of the server.
             metrics: Where figures go.
             pool: Threads that decode, shared by all models.
+            cache: Answers given before, shared by all models.
         """
         self.name = name
         self.digest = digest
@@ -87,11 +91,21 @@ class ServedModel:
         self._limits = config.limits
         self._metrics = metrics
         self._pool = pool
+        self._watch = ModelWatch(manifest, config, name=name, digest=digest, metrics=metrics)
+        is_watched = config.drift.enabled or bool(config.sampling.uri)
+        self._work = ImageWork(
+            name,
+            digest,
+            predictor,
+            limits=config.limits,
+            metrics=metrics,
+            cache=cache,
+            watch=self._watch if is_watched else None,
+        )
         # A model exported with a fixed number of rows runs no more at once; its backend pads.
         fixed_count = manifest.input.shape[0]
         self._max_size = min(config.batching.max_size, fixed_count) if fixed_count > 0 else config.batching.max_size
         self._batch_size = metrics.batch_size.labels(name)
-        self._phases = {phase: metrics.phase_seconds.labels(name, phase) for phase in PHASES}
         self._batcher = DynamicBatcher(
             predictor.backend.run_all,
             name=name,
@@ -148,8 +162,8 @@ class ServedModel:
             raise TooLargeError(f"the request holds {len(images)} images; at most {self._limits.max_images} are taken")
         request: Request[ImageAnswer] = self._admitted([1] * len(images), deadline)
         for index, given in enumerate(images):
-            work = partial(self._prepare_image, request, index, given, options, keep_images, context)
-            self._start(request, index, work)
+            question = Question(index, given, options, context, keep_images)
+            self._start(request, index, partial(self._prepare_image, request, question))
         return await request.answers()
 
     async def infer(self, batch: np.ndarray, *, deadline: float | None = None) -> list[np.ndarray]:
@@ -185,7 +199,12 @@ class ServedModel:
         """Refuse new work, finish what is in flight, give the model's memory back."""
         self.is_ready = False
         await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
+        await asyncio.get_running_loop().run_in_executor(None, self._watch.close)
         self._predictor.close()
+
+    def drift_report(self) -> DriftReport | None:
+        """Return how the pictures compare with the bundle's reference, None when drift is not watched."""
+        return self._watch.report()
 
     def _admitted(self, weights: list[int], deadline: float | None) -> Request[Any]:
         latest = time.monotonic() + self._limits.deadline_s
@@ -198,36 +217,25 @@ class ServedModel:
         except RuntimeError as error:  # the pool is shut down
             request.fail(index, error)
 
-    def _prepare_image(
-        self,
-        request: Request[ImageAnswer],
-        index: int,
-        given: ImageInput,
-        options: PredictOptions,
-        keep_images: bool,
-        context: RequestContext,
-    ) -> None:
+    def _prepare_image(self, request: Request[ImageAnswer], question: Question) -> None:
+        index = question.index
         if not request.is_wanted:
             request.drop(index)
             return
         try:
-            start = time.perf_counter()
-            image = read_image(given, self._limits, index=index)
-            decoded = time.perf_counter()
-            rows, placements = self._predictor.preprocessing.apply_all([image])
-            self._phases["decode"].observe(decoded - start)
-            self._phases["preprocess"].observe(time.perf_counter() - decoded)
+            prepared = self._work.prepare(question)
         except Exception as error:  # whatever it is, the caller has to learn of it
             request.fail(index, error)
             return
+        if isinstance(prepared, ImageAnswer):
+            request.answer(index, prepared)
+        else:
+            self._queue(request, index, prepared.rows, partial(self._conclude, request, prepared))
 
-        def interpret(outputs: list[np.ndarray]) -> None:
-            start = time.perf_counter()
-            answer = self._interpret(outputs, placements, options, image if keep_images else None)
-            self._phases["postprocess"].observe(time.perf_counter() - start)
-            request.answer(index, answer)
-
-        self._queue(request, index, rows, interpret)
+    def _conclude(self, request: Request[ImageAnswer], prepared: Prepared, outputs: list[np.ndarray]) -> None:
+        answer = self._work.answer(prepared, outputs)
+        request.answer(prepared.question.index, answer)
+        self._work.remember(prepared, answer)
 
     def _prepare_rows(self, request: Request[list[np.ndarray]], index: int, rows: np.ndarray) -> None:
         if not request.is_wanted:
@@ -255,8 +263,7 @@ class ServedModel:
             elif error := outputs.exception():
                 request.fail(index, error)
             else:
-                self._phases["queue"].observe(item.waited_s)
-                self._phases["infer"].observe(item.infer_s)
+                self._work.note_inference(waited_s=item.waited_s, infer_s=item.infer_s)
                 finish = partial(self._finish, request, index, take, outputs.result())
                 # The next inference is worth more than the hop to another thread.
                 if self._batcher.queued_count:
@@ -278,20 +285,6 @@ class ServedModel:
             take(outputs)
         except Exception as error:  # whatever it is, the caller has to learn of it
             request.fail(index, error)
-
-    def _interpret(
-        self, outputs: list[np.ndarray], placements: list[Placement], options: PredictOptions, image: np.ndarray | None
-    ) -> ImageAnswer:
-        self._predictor.check(outputs, len(placements))
-        (prediction,) = self._predictor.interpret(
-            outputs,
-            placements,
-            confidence_threshold=options.confidence,
-            iou_threshold=options.iou,
-            max_detections=options.max_detections,
-        )
-        width, height = placements[0].source_wh
-        return ImageAnswer(width, height, prediction, image, TOP_COUNT if options.top_k is None else options.top_k)
 
     def _note_batch(self, size: int, _depth: int) -> None:
         self._batch_size.observe(size)

@@ -14,6 +14,7 @@ from visionyard.inference.bundle import Bundle
 from visionyard.inference.choice import choose_format
 from visionyard.inference.predictor import Predictor
 from visionyard.monitoring.metrics import ServingMetrics
+from visionyard.serving.cache import open_cache
 from visionyard.serving.concurrency import core_count, settle_concurrency
 from visionyard.serving.engine import ServedModel
 
@@ -43,6 +44,7 @@ class ModelStore:
         self._changing = asyncio.Lock()
         self._pool = ThreadPoolExecutor(core_count(), thread_name_prefix="images")
         self._folder = contextlib.ExitStack()
+        self._cache = open_cache(config.cache, on_failure=metrics.cache_failures.inc)
 
     @property
     def is_ready(self) -> bool:
@@ -101,6 +103,7 @@ class ModelStore:
             model = self.get(name)
             del self._models[name]
             await self._retire(model)
+            self._metrics.forget_model(name)
 
     async def close(self) -> None:
         """Unload all models, each once its requests in flight are finished, and end the threads."""
@@ -109,6 +112,8 @@ class ModelStore:
             models, self._models = list(self._models.values()), {}
             await asyncio.gather(*(self._retire(model) for model in models))
             self._pool.shutdown()
+            if self._cache is not None:
+                self._cache.close()
             self._folder.close()
 
     async def _open(self, model: ServedModelConfig) -> ServedModel:
@@ -144,6 +149,7 @@ class ModelStore:
             config=self._config,
             metrics=self._metrics,
             pool=self._pool,
+            cache=self._cache,
         )
 
     def _local_folder(self, path: str) -> Path:
