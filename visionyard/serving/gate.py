@@ -84,6 +84,12 @@ class Gate:
                 await self._answer(scope, receive, body, answer, info)
         except ClientGoneError:
             answer.status = _CLIENT_GONE
+        except asyncio.CancelledError:
+            # Only a server whose time to stop is over cancels a request; the task ends here, with an answer.
+            info.error = OverloadedError("the server stopped before the answer was ready; send the request again")
+            if not answer.is_started:
+                await answer.refuse(refuse(info.error), is_closing=True)
+                await answer.end()
         except Exception as error:
             # The last resort: whatever went wrong, the caller gets an answer and the log the trace.
             info.error = error

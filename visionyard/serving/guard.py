@@ -177,4 +177,4 @@ def _key_of(headers: Mapping[str, str]) -> str:
 
 
 def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
