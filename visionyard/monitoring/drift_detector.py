@@ -120,8 +120,8 @@ class _UsualTimes:
         self._times: deque[np.ndarray] = deque(maxlen=_REMEMBERED_TESTS + _TESTS_PER_WINDOW)
 
     def at_least(self, times: np.ndarray) -> np.ndarray:
-        known = list(self._times)[:-_TESTS_PER_WINDOW]
-        return np.asarray(np.maximum(times, np.median(known, axis=0)) if known else times)
+        known = list(self._times)
+        return np.asarray(np.maximum(times, np.median(known[:-_TESTS_PER_WINDOW] or known, axis=0)))
 
     def add(self, times: np.ndarray) -> None:
         self._times.append(times)
@@ -181,9 +181,11 @@ class DriftDetector:
         self._class_ids = {name: at for at, name in enumerate(classes)}
         self._mix = _Mix.of(statistics)
         counted = {f"{CLASS_MIX}:{name}": reference for name, reference in statistics.class_counts.items()}
-        self._table = ReferenceTable({**statistics.features, **counted})
+        # Frames of the very cameras the model was trained on lie nearer than its held-out ones did: no harm.
+        self._table = ReferenceTable({**statistics.features, **counted}, one_sided={EMBEDDING_FEATURE})
         self._windows = [_Window(self._table, size) for size in (window, max(2, window // _SHORT_WINDOW_PART))]
         self._usual = _UsualTimes()
+        self._window = window
         self.stride = max(1, window // _TESTS_PER_WINDOW)
         tested = len(self._features) + (self._mix is not None)
         self.level = FALSE_ALARMS_PER_PICTURE * self.stride / (len(self._windows) * max(1, tested))
@@ -215,7 +217,8 @@ class DriftDetector:
         for window in self._windows:
             window.push(row, places, group)
         self._seen_count += 1
-        if self._seen_count % self.stride:
+        # Of a few frames of one scene nobody could say how related they are: first the long window has to be full.
+        if self._seen_count % self.stride or self._seen_count < self._window:
             return False
         self._test()
         return True
@@ -241,10 +244,10 @@ class DriftDetector:
 
     def _test(self) -> None:
         times = [window.times(self._mix) for window in self._windows]
+        self._usual.add(times[0])
         tests = [
             window.test(self._mix, self._usual.at_least(own)) for window, own in zip(self._windows, times, strict=True)
         ]
-        self._usual.add(times[0])
         for row, name in enumerate(self._features):
             test = min(tests, key=lambda test: test.p_values[row])
             self._note(name, test, row, float(test.p_values[row]))

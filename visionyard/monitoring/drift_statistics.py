@@ -22,7 +22,7 @@ independence of overlapping windows; the 2 x C table in steps: H. Lancaster, The
 in certain discrete distributions, Biometrika 36, 1949.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -37,8 +37,13 @@ class ReferenceTable:
         means: (K,) of the reference.
     """
 
-    def __init__(self, references: Mapping[str, FeatureReference]) -> None:
-        """Lay the references out as arrays."""
+    def __init__(self, references: Mapping[str, FeatureReference], *, one_sided: Collection[str] = ()) -> None:
+        """Lay the references out as arrays.
+
+        Args:
+            references: By feature.
+            one_sided: Features of which only larger values than the reference's are a change.
+        """
         self.names = list(references)
         self.means = np.array([reference.mean for reference in references.values()])
         rows = len(references)
@@ -51,8 +56,9 @@ class ReferenceTable:
             self._edges[row, : len(reference.edges)] = reference.edges
             self._shares[0, row, : len(reference.edges)] = reference.below
             self._shares[1, row, : len(reference.edges)] = reference.up_to
-        # Both directions of each comparison.
-        self._test_counts = 2 * np.isfinite(self._shares).sum(axis=(0, 2))
+        self._is_one_sided = np.array([name in one_sided for name in self.names], dtype=bool)
+        directions = np.where(self._is_one_sided, 1, 2)
+        self._test_counts = directions * np.isfinite(self._shares).sum(axis=(0, 2))
 
     def places(self, values: np.ndarray) -> np.ndarray:
         """Return whether each of (K,) values lies below, and at or below, each edge: (2, K, E) bool, False for NaN."""
@@ -76,7 +82,8 @@ class ReferenceTable:
         known = np.nan_to_num(self._shares)
         reference_hits = np.rint(known * self._counts[:, None]).astype(np.int64)
         tails = hypergeometric_tail(window_hits, effective[:, None], reference_hits, self._counts[:, None])
-        tails = np.where(np.isfinite(self._shares), tails, 1.0)
+        is_smaller = self._is_one_sided[:, None] & (shares > known)
+        tails = np.where(np.isfinite(self._shares) & ~is_smaller, tails, 1.0)
         p_values = np.minimum(1.0, tails.min(axis=(0, 2), initial=1.0) * self._test_counts)
         statistics = np.abs(np.where(np.isfinite(self._shares), shares - known, 0.0)).max(axis=(0, 2), initial=0.0)
         return np.where(totals > 0, p_values, 1.0), np.where(totals > 0, statistics, 0.0)
