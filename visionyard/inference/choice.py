@@ -16,8 +16,8 @@ from visionyard.inference.bundle import Bundle
 # The verdict of the benchmark, as the benchmark stage writes it; a bundle may carry it. It stands outside `model.json`
 # (a machine's speed is no part of the model), hence can only choose among what is certified anyway.
 BENCHMARK = "benchmark.json"
-# Without a verdict: on a CPU half precision is converted back and forth, and eight bits pay only with certain
-# instructions; on a GPU half precision is about twice as fast.
+# Without a verdict: whether half precision and eight bits pay on a CPU depends on its instructions (without them the
+# values are converted back and forth), so the plain form comes first; a GPU is about twice as fast in half precision.
 PREFERENCE = {
     "cpu": ("onnx", "openvino", "torchscript", "onnx-int8", "onnx-fp16"),
     "cuda": ("onnx-fp16", "onnx", "torchscript", "onnx-int8"),

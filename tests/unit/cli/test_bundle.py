@@ -99,8 +99,10 @@ def test_a_kept_benchmark_tells_the_fastest_format(tiny_bundle: Callable[..., An
 
     done = CliRunner().invoke(
         app,
-        ["benchmark", str(folder), "--dataset", str(dataset), "--out", str(tmp_path / "figures"), "--keep"]
-        + ["--batch-sizes", "1", "--threads", "1", "--repeat-count", "5"],
+        [
+            *("benchmark", str(folder), "--dataset", str(dataset), "--out", str(tmp_path / "figures"), "--keep"),
+            *("--batch-sizes", "1", "--threads", "1", "--repeat-count", "5"),
+        ],
         catch_exceptions=False,
     )
 
