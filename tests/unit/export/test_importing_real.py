@@ -1,15 +1,16 @@
 """Models that no one here trained find on real pictures what their makers say."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from visionyard.export.import_spec import ImportSpec
+from visionyard.export.import_spec import ImportSpec, read_import_spec
 from visionyard.export.importing import import_model
 from visionyard.inference import Predictor
 from visionyard.transforms import Detections, load_image
@@ -24,47 +25,40 @@ dining_table toilet tv laptop mouse remote keyboard cell_phone microwave oven to
 scissors teddy_bear hair_drier toothbrush"""
 COCO = _NAMES.split()
 
-# From the authors' own demo programs.
-YOLOX = {
-    "preprocessing": {
-        "resize": "letterbox",
-        "pad_side": "end",
-        "size_hw": [416, 416],
-        "interpolation": "bilinear",
-        "scale": 1.0,
-        "channel_order": "bgr",
-    },
-    "postprocessing": {"layout": "yolox", "confidence_threshold": 0.3, "iou_threshold": 0.45},
-}
-YOLOV8 = {
-    "preprocessing": {"resize": "letterbox", "size_hw": [640, 640], "interpolation": "bilinear"},
-    "postprocessing": {"layout": "yolo"},
-}
-ULTRAFACE = {
-    "classes": ["face"],
-    "outputs": ["scores", "boxes"],
-    "preprocessing": {
-        "resize": "stretch",
-        "size_hw": [240, 320],
-        "interpolation": "bilinear",
-        "scale": 1.0,
-        "mean": [127, 127, 127],
-        "std": [128, 128, 128],
-    },
-    "postprocessing": {"layout": "ssd", "confidence_threshold": 0.7, "iou_threshold": 0.3},
+PAGE = Path(__file__).parents[3] / "docs" / "bundles.md"
+SPECS = {
+    yaml.safe_load(block)["name"]: block for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 }
 
 
 @pytest.fixture
-def imported(shared_data: Callable[[str], Path], tmp_path: Path) -> Callable[..., Predictor]:
-    """Return a function that imports a model and opens its bundle."""
+def read_spec(tmp_path: Path) -> Callable[[str], ImportSpec]:
+    """Return a function that reads a spec of the documentation by its name."""
+
+    def read(name: str) -> ImportSpec:
+        (tmp_path / "coco.txt").write_text("\n".join(COCO))
+        (tmp_path / "spec.yaml").write_text(SPECS[name])
+        return read_import_spec(tmp_path / "spec.yaml")
+
+    return read
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_spec_of_the_documentation_can_be_read(name: str, read_spec: Callable[[str], ImportSpec]) -> None:
+    spec = read_spec(name)
+
+    assert len(spec.classes) == (1 if name == "ultraface" else 80)
+
+
+@pytest.fixture
+def imported(
+    shared_data: Callable[[str], Path], read_spec: Callable[[str], ImportSpec], tmp_path: Path
+) -> Callable[..., Predictor]:
+    """Return a function that imports a model with a spec of the documentation and opens its bundle."""
     models = shared_data("models")
 
-    def make(file: str, values: dict[str, Any], *, format: str | None = None) -> Predictor:  # noqa: A002
-        spec = ImportSpec.model_validate(
-            {"name": "imported", "task": "detection", "classes": COCO, "licence": "see its makers", **values}
-        )
-        return Predictor.from_bundle(import_model(models / file, spec, tmp_path / "bundle").bundle, format)
+    def make(file: str, name: str, *, format: str | None = None) -> Predictor:  # noqa: A002
+        return Predictor.from_bundle(import_model(models / file, read_spec(name), tmp_path / "bundle").bundle, format)
 
     return make
 
@@ -81,14 +75,16 @@ def _counts(predictor: Predictor, image: np.ndarray) -> tuple[Counter[str], Dete
 
 
 @pytest.mark.parametrize(
-    ("file", "values"), [("yolox_nano.onnx", YOLOX), ("yolov8n_int8.onnx", YOLOV8)], ids=["yolox", "yolov8_int8"]
+    ("file", "name"),
+    [("yolox_nano.onnx", "yolox-nano"), ("yolov8n_int8.onnx", "yolov8n")],
+    ids=["yolox", "yolov8_int8"],
 )
 def test_detectors_of_everyday_things(
-    file: str, values: dict[str, Any], imported: Callable[..., Predictor], shared_data: Callable[[str], Path]
+    file: str, name: str, imported: Callable[..., Predictor], shared_data: Callable[[str], Path]
 ) -> None:
     videos = shared_data("videos")
 
-    with imported(file, values) as predictor:
+    with imported(file, name) as predictor:
         bottles, found = _counts(predictor, _frame(videos / "bottle" / "bottle-detection.mp4", 30))
         road, _ = _counts(predictor, _frame(videos / "car" / "highway-video02.avi", 300))
         campus, _ = _counts(predictor, _frame(videos / "person" / "vtest.avi", 120))
@@ -107,7 +103,7 @@ def test_a_face_detector_of_another_layout(
 ) -> None:
     image = _frame(shared_data("videos") / "signing" / "book.mkv", 30)
 
-    with imported("ultraface/version-RFB-320.onnx", ULTRAFACE) as predictor:
+    with imported("ultraface/version-RFB-320.onnx", "ultraface") as predictor:
         counts, found = _counts(predictor, image)
 
     assert counts == {"face": 1}
@@ -123,7 +119,7 @@ def test_two_faces_in_a_picture(imported: Callable[..., Predictor]) -> None:
         pytest.skip("needs the extra yolo, whose package holds the picture")
     picture = Path(package.origin).parent / "assets" / "zidane.jpg"
 
-    with imported("ultraface/version-RFB-320.onnx", ULTRAFACE) as predictor:
+    with imported("ultraface/version-RFB-320.onnx", "ultraface") as predictor:
         _, found = _counts(predictor, load_image(picture))
 
     assert np.sort(found.confidence) == pytest.approx([0.96, 1.0], abs=0.02)
@@ -134,7 +130,7 @@ def test_openvino_finds_the_same(imported: Callable[..., Predictor], shared_data
         pytest.skip("needs the extra openvino")
     image = _frame(shared_data("videos") / "bottle" / "bottle-detection.mp4", 30)
 
-    with imported("yolox_nano.onnx", YOLOX, format="openvino") as predictor:
+    with imported("yolox_nano.onnx", "yolox-nano", format="openvino") as predictor:
         counts, found = _counts(predictor, image)
 
     assert counts == {"bottle": 3}
