@@ -179,9 +179,10 @@ def _leads_to_weights(model: Any) -> Callable[[str], bool]:
 
 @contextlib.contextmanager
 def _as_model_error(name: str, *kinds: type[Exception]) -> Iterator[None]:
+    failures: tuple[type[Exception], ...] = (RuntimeError, ValueError, KeyError, NotImplementedError, *kinds)
     try:
         yield
-    except (RuntimeError, ValueError, KeyError, NotImplementedError, *kinds) as error:
+    except failures as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
         raise ModelError(
             f"{name}: the model cannot be converted: {first}; leave {name} out of export.formats"

@@ -56,7 +56,8 @@ def look_at(predictor: Predictor, paths: Sequence[Path], preview: Path) -> Sampl
         MediaError: A file cannot be decoded.
     """
     threshold = confidence_threshold_of(predictor.postprocessing)
-    pictures, answers, groups, tiles = [], [], [], []
+    pictures, answers, groups = [], [], []
+    tiles: list[Image.Image] = []
     confidences: list[float] = []
     for seen in predict_paths(predictor, paths):
         pictures.append(picture_features(seen.image))

@@ -8,6 +8,7 @@ package is hidden before the first import, whereupon OpenVINO takes its own stub
 import sys
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,9 +95,8 @@ def load_openvino() -> ModuleType:
         # None makes the import fail, which OpenVINO takes as "not installed".
         sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
     try:
-        import openvino
+        return import_module("openvino")
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"format 'openvino': {error.name} is not installed; pip install 'visionyard[openvino]', or take onnx"
         ) from None
-    return openvino

@@ -44,8 +44,8 @@ class Yolo:
     Source: Ultralytics YOLOv8 and YOLO11, `Detect` head as exported (docs.ultralytics.com, mode export).
     """
 
-    outputs: ClassVar = {"predictions": ("B", "4+C", "A")}
-    is_suppressed: ClassVar = False
+    outputs: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("B", "4+C", "A")}
+    is_suppressed: ClassVar[bool] = False
 
     def confidence(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """See `Layout`."""
@@ -67,8 +67,8 @@ class End2End:
     same rows.
     """
 
-    outputs: ClassVar = {"predictions": ("B", "A", "6")}
-    is_suppressed: ClassVar = True
+    outputs: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("B", "A", "6")}
+    is_suppressed: ClassVar[bool] = True
 
     def confidence(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """See `Layout`."""
@@ -90,8 +90,8 @@ class Yolov5:
     2018 (arXiv:1804.02767), section 2.
     """
 
-    outputs: ClassVar = {"predictions": ("B", "A", "5+C")}
-    is_suppressed: ClassVar = False
+    outputs: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("B", "A", "5+C")}
+    is_suppressed: ClassVar[bool] = False
 
     def confidence(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """See `Layout`."""
@@ -149,8 +149,8 @@ class Ssd:
     Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB exports them.
     """
 
-    outputs: ClassVar = {"scores": ("B", "A", "1+C"), "boxes": ("B", "A", "4")}
-    is_suppressed: ClassVar = False
+    outputs: ClassVar[dict[str, tuple[str, ...]]] = {"scores": ("B", "A", "1+C"), "boxes": ("B", "A", "4")}
+    is_suppressed: ClassVar[bool] = False
 
     def confidence(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """See `Layout`."""
