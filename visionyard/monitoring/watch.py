@@ -29,6 +29,9 @@ class ModelWatch:
         self._name, self._metrics = name, metrics
         self._told_observed = self._told_skipped = 0
         self._monitor = DriftMonitor(manifest, config.drift, on_test=self._tell) if config.drift.enabled else None
+        if self._monitor is not None:  # there from the start, so that watching which never begins shows as 0
+            for counter in (metrics.drift_observed, metrics.drift_skipped):
+                counter.labels(name)
         self._sampler = Sampler(
             config.sampling,
             model=name,
