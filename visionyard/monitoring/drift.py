@@ -3,8 +3,9 @@
 A request hands its picture over and goes on; nothing is copied. What the processor share does not allow is not looked
 at: a picture that is left out is counted, and the windows then span more requests.
 
-A bundle without reference features (imported, or of an earlier version) is watched against its own beginning: the first
-pictures served become the reference, and the report says so.
+A bundle without reference features, or with those of fewer than 32 pictures (imported with a few examples, or of an
+earlier version), is watched against its own beginning: the first pictures served become the reference, and the report
+says so.
 """
 
 import logging
@@ -37,7 +38,9 @@ _MAX_WAITING_COUNT = 32
 _MAX_WAITING_BYTES = 64 << 20
 # Processor time saved up in quiet seconds and spent at once in a burst.
 _SAVED_S = 2.0
-# Fewer than that make no reference that anything could differ from significantly.
+# Fewer pictures in a bundle are hand-picked examples, and most that is served would differ from them.
+MIN_REFERENCE_COUNT = 32
+# As many as an export describes.
 _MIN_LEARNED_COUNT = 256
 _TOLD_EVERY = 16
 
@@ -108,12 +111,10 @@ class DriftMonitor:
         self._config = config
         self._threshold = confidence_threshold_of(manifest.postprocessing)
         statistics = manifest.reference_statistics
-        has_reference = statistics is not None and bool(statistics.features)
+        self._reference_count = _picture_count(statistics)
+        has_reference = self._reference_count >= MIN_REFERENCE_COUNT
         self._detector = self._watch(statistics) if statistics is not None and has_reference else None
         self._reference: Literal["bundle", "first_requests"] = "bundle" if has_reference else "first_requests"
-        self._reference_count = (
-            max(feature.count for feature in statistics.features.values()) if statistics and has_reference else 0
-        )
         self._learned: list[tuple[PictureFeatures, PredictionFeatures | None, str]] = []
         self._learned_count = max(config.window, _MIN_LEARNED_COUNT)
         self._observed_count = self._skipped_count = self._failed_count = 0
@@ -259,6 +260,12 @@ class DriftMonitor:
         return ReferenceStatistics(
             images={}, class_mix={}, confidence=None, features=features, class_counts=class_counts, embedding=embedding
         )
+
+
+def _picture_count(statistics: ReferenceStatistics | None) -> int:
+    if statistics is None:
+        return 0
+    return max((statistics.features[name].count for name in PICTURE_FEATURES if name in statistics.features), default=0)
 
 
 def _order(groups: Sequence[str]) -> np.ndarray | None:

@@ -222,8 +222,28 @@ def test_answers_that_are_not_comparable_leave_the_class_mix_alone(pictures: _Pi
 
 
 @pytest.fixture
-def manifest(tiny_bundle: Callable[[str], tuple[Path, Path]]) -> BundleManifest:
+def tiny_manifest(tiny_bundle: Callable[[str], tuple[Path, Path]]) -> BundleManifest:
     return Bundle.open(tiny_bundle("classification")[0]).manifest
+
+
+def _noise(count: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(90, 150, (80, 96, 3)).astype(np.uint8) for _ in range(count)]
+
+
+def _with_reference(manifest: BundleManifest, count: int) -> BundleManifest:
+    """Return the manifest as of a bundle whose data had more pictures than the tiny one."""
+    features, embedding = picture_references([picture_features(image) for image in _noise(count)], None)
+    assert manifest.reference_statistics is not None
+    statistics = manifest.reference_statistics.model_copy(
+        update={"features": manifest.reference_statistics.features | features, "embedding": embedding}
+    )
+    return manifest.model_copy(update={"reference_statistics": statistics})
+
+
+@pytest.fixture
+def manifest(tiny_manifest: BundleManifest) -> BundleManifest:
+    return _with_reference(tiny_manifest, 64)
 
 
 @pytest.fixture
@@ -255,7 +275,8 @@ def _observe_all(monitor: DriftMonitor, images: list[np.ndarray]) -> None:
         assert monitor.wait_until_idle(5)
 
 
-def test_the_bundle_carries_the_reference_that_serving_needs(manifest: BundleManifest) -> None:
+def test_the_bundle_carries_the_reference_that_serving_needs(tiny_manifest: BundleManifest) -> None:
+    manifest = tiny_manifest
     statistics = manifest.reference_statistics
 
     assert statistics is not None
@@ -284,10 +305,16 @@ def test_pictures_unlike_the_bundles_are_found(monitor: Callable[..., DriftMonit
     assert report.to_json()["features"][0]["feature"] == "width_px"
 
 
+def test_a_few_examples_are_no_reference(tiny_manifest: BundleManifest) -> None:
+    watching = DriftMonitor(tiny_manifest, DriftConfig())
+    watching.close()
+
+    assert watching.report().reference == "first_requests"
+
+
 def test_without_a_reference_the_first_pictures_become_it(monitor: Callable[..., DriftMonitor]) -> None:
     watching = monitor(with_reference=False)
-    random = np.random.default_rng(0)
-    pictures = [random.integers(90, 150, (40, 40, 3)).astype(np.uint8) for _ in range(270)]
+    pictures = _noise(270)
 
     _observe_all(watching, pictures[:255])
     learning = watching.report()
@@ -374,12 +401,10 @@ def test_a_picture_that_cannot_be_measured_ends_nothing(
 def test_boxes_asked_for_with_other_options_do_not_count(
     tiny_bundle: Callable[[str], tuple[Path, Path]],
 ) -> None:
-    manifest = Bundle.open(tiny_bundle("detection")[0]).manifest
+    manifest = _with_reference(Bundle.open(tiny_bundle("detection")[0]).manifest, 64)
     watching = DriftMonitor(manifest, DriftConfig(window=32, max_cpu_share=1.0))
     nothing = Detections(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    random = np.random.default_rng(0)
-    for _ in range(64):
-        image = random.integers(90, 150, (80, 96, 3)).astype(np.uint8)
+    for image in _noise(64):
         watching.observe(image, nothing, has_own_options=True)
         assert watching.wait_until_idle(5)
     watching.close()
