@@ -119,13 +119,17 @@ class ServedModel:
         metrics.queue_depth.labels(name).set_function(lambda: self._batcher.queued_count)
 
     async def warm_up(self) -> None:
-        """Look at a grey image as a request would, and be ready when that succeeded.
+        """Run a grey image through the inference threads and the postprocessing, and be ready when that succeeded.
 
         Raises:
             VisionyardError: The model cannot answer.
         """
         height, width = self.manifest.preprocessing.size_hw
-        await self.predict([np.full((height, width, 3), 127, np.uint8)], deadline=math.inf)
+        # Not by `predict`: no one sent this image, so those who watch the pictures must not see it.
+        rows, placements = self._predictor.preprocessing.apply_all([np.full((height, width, 3), 127, np.uint8)])
+        outputs = await self.infer(rows, deadline=math.inf)
+        self._predictor.check(outputs, 1)
+        self._predictor.interpret(outputs, placements)
         self.is_ready = True
 
     async def predict(
