@@ -42,7 +42,7 @@ tiny_dataset, tiny_model, tiny_bundle = _unit.tiny_dataset, _unit.tiny_model, _u
 
 @dataclass
 class RunningServer:
-    """A server that is ready, or has ended."""
+    """A server that is ready."""
 
     process: "subprocess.Popen[str]"
     url: str = ""
@@ -50,6 +50,7 @@ class RunningServer:
     output: list[str] = field(default_factory=list)
     log_lines: list[str] = field(default_factory=list)
     is_ready: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -60,6 +61,13 @@ class RunningServer:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(30)
+
+    def close(self) -> None:
+        """Read what is left of the output of a server that has ended."""
+        for thread, stream in zip(self.threads, (self.process.stdout, self.process.stderr), strict=True):
+            thread.join(10)
+            assert stream is not None
+            stream.close()
 
     def _read_output(self) -> None:
         assert self.process.stdout is not None
@@ -78,9 +86,8 @@ class RunningServer:
 
 
 def launch(*arguments: str) -> RunningServer:
-    """Start `visionyard serve` on free ports, and wait until it is ready or has ended."""
+    """Start `visionyard serve` on free ports, and wait until it is ready."""
     command = [sys.executable, "-W", "error::DeprecationWarning", "-m", "visionyard", "serve"]
-    # A server that dies with its test process leaves no orphan behind.
     process = subprocess.Popen(
         [*command, "--http-port", "0", "--grpc-port", "0", *arguments],
         stdout=subprocess.PIPE,
@@ -89,11 +96,16 @@ def launch(*arguments: str) -> RunningServer:
         env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
     )
     server = RunningServer(process)
-    threading.Thread(target=server._read_output, daemon=True).start()
-    threading.Thread(target=server._read_log, daemon=True).start()
+    server.threads += [threading.Thread(target=read, daemon=True) for read in (server._read_output, server._read_log)]
+    for thread in server.threads:
+        thread.start()
     if not server.is_ready.wait(START_TIMEOUT_S):
         process.kill()
         pytest.fail(f"the server was not ready in {START_TIMEOUT_S} s:\n{''.join(server.log_lines)}")
+    if not any(line.startswith("ready") for line in server.output):
+        process.wait(10)
+        server.close()
+        pytest.fail(f"the server ended with {process.returncode}:\n{''.join(server.log_lines)}")
     return server
 
 
@@ -111,10 +123,8 @@ def start_server() -> Iterator[Callable[..., RunningServer]]:
     for server in started:
         if server.process.poll() is None:
             assert server.stop() == 0, "".join(server.log_lines)
-        server.process.wait()
-        for stream in (server.process.stdout, server.process.stderr):
-            assert stream is not None
-            stream.close()
+        server.process.wait(30)
+        server.close()
 
 
 @pytest.fixture(scope="session")
