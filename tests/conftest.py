@@ -247,6 +247,8 @@ class Browser:
             pass_fds=(to_browser, from_browser),
             stderr=subprocess.DEVNULL,
         )
+        os.close(to_browser)
+        os.close(from_browser)  # so that reading ends when the browser does
         self._received, self._number, self._session = b"", 0, {}
         self.events: list[dict[str, Any]] = []
         target = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
