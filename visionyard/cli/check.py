@@ -1,5 +1,6 @@
 """Look for mistakes that reading the config alone does not show: missing files, unknown models, absent devices."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from visionyard.config import RunConfig
@@ -9,7 +10,7 @@ from visionyard.errors import ConfigError
 def find_problems(config: RunConfig) -> list[str]:
     """Return everything that would make the run fail, as far as can be told without running it."""
     problems = _check_source(config.data.source) + _check_weights(config)
-    for check in (_check_plan, _check_device):
+    for check in (_check_plan, _check_device, _check_formats):
         try:
             check(config)
         except ConfigError as error:
@@ -59,3 +60,12 @@ def _check_device(config: RunConfig) -> None:
         from visionyard.training.plan import choose_device
 
         choose_device(config.training.device)
+
+
+def _check_formats(config: RunConfig) -> None:
+    # The export would only tell after the training.
+    if "openvino" in config.export.formats and find_spec("openvino") is None:
+        raise ConfigError(
+            "export.formats holds 'openvino', which is not installed; pip install 'visionyard[openvino]', or leave "
+            "it out"
+        )

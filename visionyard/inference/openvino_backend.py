@@ -89,7 +89,7 @@ def load_openvino() -> ModuleType:
     """Import OpenVINO with its telemetry switched off.
 
     Raises:
-        ConfigError: It is not installed, or another part of this process has imported it with telemetry.
+        ConfigError: It is not installed.
     """
     if "openvino" not in sys.modules:
         # None makes the import fail, which OpenVINO takes as "not installed".

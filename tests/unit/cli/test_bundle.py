@@ -111,3 +111,20 @@ def test_a_kept_benchmark_tells_the_fastest_format(tiny_bundle: Callable[..., An
     assert f"{fastest} on cpu: the fastest of" in " ".join(done.output.split())
     assert choose_format(Bundle.open(folder), device="cpu").format == fastest
     assert Bundle.open(folder).digest == digest
+
+
+def test_check_knows_before_the_training_that_openvino_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionyard.cli import check
+    from visionyard.config import parse_run_config
+
+    (tmp_path / "a.txt").write_text("a")
+    config = parse_run_config({"data": {"source": str(tmp_path)}, "export": {"formats": ["onnx", "openvino"]}})
+
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    assert any(
+        "export.formats holds 'openvino', which is not installed" in text for text in check.find_problems(config)
+    )
+    monkeypatch.setattr(check, "find_spec", lambda name: object())
+    assert not any("openvino" in text for text in check.find_problems(config))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from visionyard.errors import ArtifactError, ConfigError, ShapeError
-from visionyard.inference import OnnxBackend, TorchBackend, TorchScriptBackend, load_backend
+from visionyard.inference import OnnxBackend, OnnxOptions, TorchBackend, TorchScriptBackend, load_backend
 
 
 @pytest.fixture
@@ -99,3 +99,54 @@ def test_refuses_an_input_of_another_shape(name: str, tiny_bundle: Callable[...,
 
     with pytest.raises(ShapeError, match=r"cannot take an input of shape \(1, 4, 32, 32\)"):
         backend.run(np.zeros((1, 4, 32, 32), np.float32))
+
+
+def test_a_gpu_library_without_a_gpu_is_an_error_not_the_cpu(
+    tiny_bundle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    class OnCpuAfterAll:
+        """What ONNX Runtime gives when CUDA does not start: a session on the CPU, and a line in the log."""
+
+        def __init__(self, path: str, options: object, providers: list[Any]) -> None:
+            assert providers == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    present = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: present)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OnCpuAfterAll)
+
+    with pytest.raises(ConfigError, match="device 'cuda:1': ONNX Runtime has CUDAExecutionProvider, but it does not"):
+        load_backend("onnx", tiny_bundle("classification")[0] / "model.onnx", device="cuda:1")
+
+
+def test_torchscript_says_when_there_is_no_gpu(tiny_bundle: Callable[..., Any]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without GPU")
+    with pytest.raises(ConfigError, match="device 'cuda': torch sees no GPU here"):
+        load_backend("torchscript", tiny_bundle("classification")[0] / "model.torchscript", device="cuda")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        OnnxOptions(is_spinning=True),
+        OnnxOptions(has_arena=False),
+        OnnxOptions(level="none"),
+        OnnxOptions(level="basic"),
+    ],
+    ids=["spinning", "no_arena", "graph_as_it_is", "basic"],
+)
+def test_options_change_the_speed_only(options: OnnxOptions, tiny_bundle: Callable[..., Any]) -> None:
+    path = tiny_bundle("detection")[0] / "model.onnx"
+    batch = np.random.default_rng(0).random((2, 3, 96, 96), np.float32)
+
+    found = load_backend("onnx", path, threads=1, options=options).run(batch)
+
+    np.testing.assert_allclose(found, load_backend("onnx", path, threads=1).run(batch), atol=1e-4)
