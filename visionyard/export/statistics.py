@@ -9,6 +9,7 @@ from visionyard import events
 from visionyard.data.dataset import Dataset
 from visionyard.data.items import Split
 from visionyard.inference.bundle import Distribution, ReferenceStatistics
+from visionyard.inference.reference import FeatureReference
 from visionyard.monitoring.features import (
     PICTURE_FEATURES,
     PictureFeatures,
@@ -48,7 +49,7 @@ def reference_statistics(
     features, embedding = picture_references(measured, group_order(groups))
     threshold = confidence_threshold_of(postprocessing)
     answers = [prediction_features(prediction, confidence_threshold=threshold) for prediction in predictions]
-    class_counts = {}
+    class_counts: dict[str, FeatureReference] = {}
     if answers:
         test_groups = [sample.group for sample, _ in zip(dataset.samples("test"), answers, strict=True)]
         found, class_counts = prediction_references(answers, dataset.classes, group_order(test_groups))

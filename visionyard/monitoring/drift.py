@@ -20,6 +20,7 @@ import numpy as np
 
 from visionyard.config.serving_config import DriftConfig
 from visionyard.inference.bundle import BundleManifest, ReferenceStatistics
+from visionyard.inference.reference import FeatureReference
 from visionyard.monitoring.drift_detector import FALSE_ALARMS_PER_PICTURE, DriftDetector, FeatureDrift
 from visionyard.monitoring.features import (
     PICTURE_FEATURES,
@@ -37,7 +38,7 @@ from visionyard.transforms import Prediction
 _MAX_WAITING_COUNT = 32
 _MAX_WAITING_BYTES = 64 << 20
 # Processor time saved up in quiet seconds and spent at once in a burst.
-_SAVED_S = 2.0
+_SAVED_S = 1.0
 # Fewer pictures in a bundle are hand-picked examples, and most that is served would differ from them.
 MIN_REFERENCE_COUNT = 32
 # As many as an export describes.
@@ -58,6 +59,7 @@ class DriftReport:
         observed_count: Pictures looked at since the start.
         skipped_count: Pictures not looked at, to keep within the processor share.
         failed_count: Pictures that could not be measured; the reason is in the log.
+        cpu_s: Processor seconds spent on all of it.
         window: Pictures of the long window.
         level: p-value at or below which an alarm begins.
         false_alarms_per_100k: Expected at most, in 100,000 pictures looked at that do not drift.
@@ -70,6 +72,7 @@ class DriftReport:
     observed_count: int
     skipped_count: int
     failed_count: int
+    cpu_s: float
     window: int
     level: float
     false_alarms_per_100k: float
@@ -118,6 +121,7 @@ class DriftMonitor:
         self._learned: list[tuple[PictureFeatures, PredictionFeatures | None, str]] = []
         self._learned_count = max(config.window, _MIN_LEARNED_COUNT)
         self._observed_count = self._skipped_count = self._failed_count = 0
+        self._spent_s = 0.0
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._is_measuring = self._is_closed = False
@@ -167,6 +171,7 @@ class DriftMonitor:
                 observed_count=self._observed_count,
                 skipped_count=self._skipped_count,
                 failed_count=self._failed_count,
+                cpu_s=round(self._spent_s, 3),
                 window=self._config.window,
                 level=detector.level if detector else 0.0,
                 false_alarms_per_100k=FALSE_ALARMS_PER_PICTURE * 100_000,
@@ -210,7 +215,9 @@ class DriftMonitor:
             with self._changed:
                 self._observed_count += is_measured
                 self._failed_count += not is_measured
-                self._saved_s -= time.thread_time() - start
+                spent_s = time.thread_time() - start
+                self._saved_s -= spent_s
+                self._spent_s += spent_s
                 self._is_measuring = False
                 self._changed.notify_all()
 
@@ -252,7 +259,7 @@ class DriftMonitor:
         pictures, answers, groups = zip(*self._learned, strict=True)
         features, embedding = picture_references(pictures, _order(groups))
         known = [(answer, group) for answer, group in zip(answers, groups, strict=True) if answer is not None]
-        class_counts = {}
+        class_counts: dict[str, FeatureReference] = {}
         if known:
             order = _order([group for _, group in known])
             found, class_counts = prediction_references([answer for answer, _ in known], self._classes, order)

@@ -30,7 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from visionyard.transforms import Classification, Detections, Prediction
+from visionyard.transforms import Classification, Prediction
 
 PICTURE_FEATURES = (
     "width_px",
@@ -125,12 +125,10 @@ def prediction_features(prediction: Prediction, *, confidence_threshold: float) 
     if isinstance(prediction, Classification):
         values = np.array([prediction.confidence, np.nan])
         return PredictionFeatures(values.round(DIGITS), np.array([prediction.class_id], dtype=np.int64))
-    if isinstance(prediction, Detections):
-        is_counted = prediction.confidence >= confidence_threshold
-        found = prediction.confidence[is_counted]
-        values = np.array([found.mean(dtype=np.float64) if found.size else np.nan, found.size])
-        return PredictionFeatures(values.round(DIGITS), prediction.class_ids[is_counted].astype(np.int64))
-    return PredictionFeatures(np.full(len(PREDICTION_FEATURES), np.nan), np.zeros(0, np.int64))
+    is_counted = prediction.confidence >= confidence_threshold
+    found = prediction.confidence[is_counted]
+    values = np.array([found.mean(dtype=np.float64) if found.size else np.nan, found.size])
+    return PredictionFeatures(values.round(DIGITS), prediction.class_ids[is_counted].astype(np.int64))
 
 
 def confidence_threshold_of(postprocessing: Any) -> float:
