@@ -93,7 +93,7 @@ def load_openvino() -> ModuleType:
     """
     if "openvino" not in sys.modules:
         # None makes the import fail, which OpenVINO takes as "not installed".
-        sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
         return import_module("openvino")
     except ModuleNotFoundError as error:
