@@ -132,10 +132,11 @@ def test_what_is_in_flight_is_finished_while_readiness_is_gone(
     assert running.process.wait(20) == 0
 
 
+@pytest.mark.parametrize(("grace_s", "signals"), [(0.3, 1), (60, 2)], ids=["time-is-over", "signal-again"])
 def test_what_is_not_finished_in_time_is_cut_off(
-    start_server: Callable[..., Any], bundle_paths: dict[str, Path]
+    grace_s: float, signals: int, start_server: Callable[..., Any], bundle_paths: dict[str, Path]
 ) -> None:
-    running = start_server(str(bundle_paths["boxes"]), "--set", "server.grace_s=0.3")
+    running = start_server(str(bundle_paths["boxes"]), "--set", f"server.grace_s={grace_s}")
     is_sent, is_over = threading.Event(), threading.Event()
     found: list[httpx.Response] = []
 
@@ -153,7 +154,11 @@ def test_what_is_not_finished_in_time_is_cut_off(
     httpx.get(f"{running.url}/metrics")
 
     start = time.monotonic()
-    code = running.stop()
+    for _ in range(signals - 1):
+        running.process.send_signal(signal.SIGINT)
+        while not any(each["event"] == "stopping" for each in running.log):
+            assert time.monotonic() - start < 5
+    code = running.stop(signal.SIGINT)
 
     assert code == 0
     assert time.monotonic() - start < 5

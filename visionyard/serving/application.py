@@ -1,7 +1,6 @@
 """The REST application: KServe's routes of v1 and v2, ours beside them, and the gate before all of them."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,7 +10,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from visionyard.config.serving_config import ServingConfig
 from visionyard.errors import VisionyardError
-from visionyard.serving.gate import App, Gate
+from visionyard.serving.asgi import App
+from visionyard.serving.gate import Gate
 from visionyard.serving.kserve_sdk import (
     DataPlane,
     InvalidInput,
@@ -77,14 +77,13 @@ def with_cors(gate: Gate, config: ServingConfig) -> App:
     """Return the gate, behind the answers to pages of other origins where the config names some."""
     if not config.cors.origins:
         return gate
-    cors: Any = CORSMiddleware(
+    return CORSMiddleware(
         gate,
         allow_origins=config.cors.origins,
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "Inference-Header-Content-Length"],
         expose_headers=["X-Request-Id", "Retry-After", "Inference-Header-Content-Length"],
     )
-    return cors  # type: ignore[no-any-return]
 
 
 class _Without:

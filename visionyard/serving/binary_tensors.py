@@ -93,8 +93,8 @@ def _load(head: memoryview) -> Any:
     try:
         return orjson.loads(head)
     except orjson.JSONDecodeError as error:
-        hint = "; with binary tensors, send the header Inference-Header-Content-Length" if head[:1] == b"{" else ""
-        raise RequestError(f"the body is no JSON: {error}{hint}") from None
+        hint = f"binary tensors need the header {HEADER}"
+        raise RequestError(f"the body is no JSON: {error}; {hint}") from None
 
 
 def _read_input(entry: dict[str, Any], tail: memoryview, where: str) -> tuple[InferInput, int]:

@@ -32,6 +32,8 @@ from visionyard.serving.statuses import Refusal, no_key, refuse
 _MIB = 2**20
 # What the largest tensor of answers may need; our own, so it is no door for attacks.
 _MAX_SEND_BYTES = 256 * _MIB
+# Calls at the same time for each place in a queue; those beyond get RESOURCE_EXHAUSTED from gRPC itself.
+_CALLS_PER_PLACE = 2
 _OPEN = frozenset({"ServerLive", "ServerReady", "ModelReady"})
 
 
@@ -176,7 +178,7 @@ class GrpcGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._logger.info("request", **values)
 
 
-def start_options(config: ServingConfig) -> list[tuple[str, int]]:
+def _channel_options(config: ServingConfig) -> list[tuple[str, int]]:
     """Return the channel options of the server."""
     return [
         ("grpc.max_receive_message_length", int(config.limits.max_body_mib * _MIB)),
@@ -207,7 +209,9 @@ def open_grpc(
     Raises:
         ConfigError: The port is taken, or the certificate cannot be read.
     """
-    server = grpc.aio.server(interceptors=(gate,), options=start_options(config))
+    # Messages are read before a handler can refuse them, so their number bounds the memory they take.
+    call_count = _CALLS_PER_PLACE * config.batching.queue_size * max(1, len(config.models))
+    server = grpc.aio.server(interceptors=(gate,), options=_channel_options(config), maximum_concurrent_rpcs=call_count)
     add_GRPCInferenceServiceServicer_to_server(Servicer(data_plane, extension), server)
     host, port = config.server.host, config.server.grpc_port
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import psutil
 import uvicorn
 from prometheus_client.registry import REGISTRY
 from structlog.typing import FilteringBoundLogger
@@ -62,6 +63,24 @@ class Listening:
 
 
 Announce = Callable[[Listening], None]
+
+
+class Stop:
+    """Tells a server to stop: asked once it finishes what it has, asked again it does not wait for that.
+
+    Attributes:
+        asked: Set by the first signal.
+        hurried: Set by the second.
+    """
+
+    def __init__(self) -> None:
+        """Begin unasked."""
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def ask(self) -> None:
+        """Take a signal."""
+        (self.hurried if self.asked.is_set() else self.asked).set()
 
 
 class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type information
@@ -117,11 +136,11 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
         self._app = with_cors(Gate(app, **parts), config)
         self._grpc_gate = GrpcGate(**parts)
 
-    async def run(self, stop: asyncio.Event, announce: Announce) -> None:
+    async def run(self, stop: "Stop", announce: Announce) -> None:
         """Listen, load the models, answer until told to stop, and finish what was admitted.
 
         Args:
-            stop: Set it to stop.
+            stop: Tells when to stop.
             announce: Called when the server listens, and again when every model is ready.
 
         Raises:
@@ -144,8 +163,8 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
                     announce(
                         Listening(place.url, place.grpc_address, [self._store.get(n) for n in self._store.names()])
                     )
-                    await stop.wait()
-                await self._drain()
+                    await stop.asked.wait()
+                await self._drain(stop)
             finally:
                 rest.should_exit = True
                 await serving
@@ -158,7 +177,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
     def _open_rest(self) -> "_RestServer":
         tls = self._config.tls
         config = uvicorn.Config(
-            self._app,  # type: ignore[arg-type]
+            self._app,
             http=make_http_protocol(self._config.limits),
             ws="none",
             lifespan="off",
@@ -183,10 +202,10 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
             return None, -1
         return open_grpc(self._config, self.dataplane, self.model_repository_extension, self._grpc_gate)
 
-    async def _load(self, stop: asyncio.Event) -> bool:
+    async def _load(self, stop: "Stop") -> bool:
         """Load every model of the config; False when told to stop before all were there."""
         loading = asyncio.create_task(self._load_all())
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(stop.asked.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not loading.done():
@@ -210,13 +229,19 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
                 seconds=round(time.perf_counter() - start, 3),
             )
 
-    async def _drain(self) -> None:
-        """Admit nothing more, and finish what was admitted."""
+    async def _drain(self, stop: "Stop") -> None:
+        """Admit nothing more, and finish what was admitted, unless told to hurry."""
+        grace_s = self._config.server.grace_s
         self._in_flight.is_draining = True
-        self._logger.info("stopping", grace_s=self._config.server.grace_s)
-        if not await self._in_flight.drained(self._config.server.grace_s):
-            self._logger.warning("requests were cut off", grace_s=self._config.server.grace_s)
-        await asyncio.sleep(min(_FAREWELL_S, self._config.server.grace_s))
+        self._logger.info("stopping", grace_s=grace_s)
+        finishing = asyncio.create_task(self._in_flight.drained(grace_s))
+        hurrying = asyncio.create_task(stop.hurried.wait())
+        await asyncio.wait({finishing, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if not finishing.done() or not finishing.result():
+            finishing.cancel()
+            self._logger.warning("requests were cut off", grace_s=grace_s)
+        await asyncio.sleep(0 if stop.hurried.is_set() else min(_FAREWELL_S, grace_s))
 
 
 class _RestServer(RefreshingServer):  # type: ignore[misc]
@@ -233,7 +258,7 @@ def serve(config: ServingConfig, announce: Announce, *, imports_s: float = 0.0) 
     Args:
         config: All settings, with at least one model.
         announce: Called when the server listens, and again when every model is ready.
-        imports_s: What importing took, for the log.
+        imports_s: What importing the server took, for the log.
 
     Raises:
         ConfigError: There is no model, a port is taken, or a setting does not fit.
@@ -244,19 +269,18 @@ def serve(config: ServingConfig, announce: Announce, *, imports_s: float = 0.0) 
         raise ConfigError("no model to serve: name a bundle, or list models in the config")
     logger = make_logger(config.log_level)
     take_over_loggers(logger)
-    start = time.perf_counter()
 
     def tell(listening: Listening) -> None:
         if listening.models:
-            seconds = time.perf_counter() - start + imports_s
-            logger.info("ready", seconds=round(seconds, 3), imports_s=round(imports_s, 3))
+            seconds = time.time() - psutil.Process().create_time()
+            logger.info("ready", since_start_s=round(seconds, 2), imports_s=round(imports_s, 2))
         announce(listening)
 
     async def main() -> None:
-        stop = asyncio.Event()
+        stop = Stop()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.ask)
         await YardServer(config, logger=logger, metrics=ServingMetrics(REGISTRY)).run(stop, tell)
 
     with asyncio.Runner(loop_factory=uvicorn.Config("unused").get_loop_factory()) as runner:

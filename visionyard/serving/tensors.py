@@ -90,7 +90,8 @@ def _check_count(name: str, expected: int, got: int, shape: list[int]) -> None:
 
 def _split(raw: Any, name: str) -> list[bytes]:
     """Return the elements of a raw BYTES tensor: each with its length before it, four bytes, little endian."""
-    view, elements, place = memoryview(raw), [], 0
+    view, place = memoryview(raw), 0
+    elements: list[bytes] = []
     while place < len(view):
         if place + 4 > len(view):
             raise RequestError(f"input {name!r}: BYTES end within the length of element {len(elements)}")

@@ -1,0 +1,131 @@
+"""The page at `/` as a person uses it, in a headless browser, against a real server."""
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+BOXES = "document.querySelectorAll('#drawing rect.box').length"
+ROWS = "document.querySelectorAll('#found tbody tr').length"
+STATUS = "document.getElementById('status').textContent"
+ERROR = "document.getElementById('error').textContent"
+
+
+def _png(width: int = 96, height: int = 80) -> bytes:
+    image = np.full((height, width, 3), 120, np.uint8)
+    image[20:36, 10:26] = (220, 40, 30)
+    image[40:56, 60:76] = (30, 40, 220)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _drop(browser: Any, data: bytes, name: str = "a.png") -> None:
+    text = base64.b64encode(data).decode()
+    browser.js(
+        f"{{const bytes = Uint8Array.from(atob('{text}'), (one) => one.charCodeAt(0));"
+        f"const files = new DataTransfer(); files.items.add(new File([bytes], '{name}', {{type: 'image/png'}}));"
+        "window.dispatchEvent(new DragEvent('drop', {dataTransfer: files, cancelable: true}));}"
+    )
+
+
+def _open(browser: Any, url: str, model: str, width: int = 1400) -> None:
+    browser.open(f"{url}/", width=width)
+    browser.wait("document.getElementById('facts').textContent !== ''")
+    browser.js(
+        f"{{const menu = document.getElementById('model'); menu.value = '{model}';"
+        "menu.dispatchEvent(new Event('change'));}"
+    )
+    browser.wait(f"document.getElementById('name').textContent === '{model}'")
+
+
+@pytest.mark.parametrize("width", [600, 1400])
+def test_boxes_are_drawn_where_the_server_finds_them(browser: Any, server: Any, width: int) -> None:
+    _open(browser, server.url, "boxes", width)
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+
+    answer = httpx.post(f"{server.url}/predict?model=boxes", content=_png(), headers={"content-type": "image/png"})
+    found = answer.json()["predictions"][0]["boxes"]
+    assert len(found) >= 2
+    assert browser.js(BOXES) == browser.js(ROWS) == len(found)
+    drawn = browser.js(
+        "[...document.querySelectorAll('#drawing rect.box')].map((one) =>"
+        " ['x', 'y', 'width', 'height'].map((key) => Number(one.getAttribute(key))))"
+    )
+    expected = [[left, top, right - left, bottom - top] for left, top, right, bottom in (box["xyxy"] for box in found)]
+    np.testing.assert_allclose(sorted(drawn), sorted(expected), atol=0.011)
+    assert browser.js("document.getElementById('drawing').getAttribute('viewBox')") == "0 0 96 80"
+    assert browser.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.complaints() == []
+    assert all(url.startswith((f"{server.url}/", "blob:", "data:")) for url in browser.urls())
+
+
+def test_the_slider_hides_boxes_without_asking_again(browser: Any, server: Any) -> None:
+    _open(browser, server.url, "boxes")
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+    asked = sum("/predict" in url for url in browser.urls())
+    browser.js(
+        "{const slider = document.getElementById('threshold'); slider.value = '1';"
+        "slider.dispatchEvent(new Event('input'));}"
+    )
+    assert browser.js(BOXES) == browser.js(ROWS) == 0
+    assert browser.js("document.getElementById('count').textContent").startswith("No objects, ")
+    assert sum("/predict" in url for url in browser.urls()) == asked
+
+
+def test_a_class_is_shown_with_its_probabilities(browser: Any, server: Any) -> None:
+    _open(browser, server.url, "kinds", width=600)
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+    answer = httpx.post(f"{server.url}/predict?model=kinds", content=_png(), headers={"content-type": "image/png"})
+    expected = answer.json()["predictions"][0]
+    assert browser.js("document.getElementById('count').textContent").startswith(f"{expected['class']}, ")
+    assert browser.js(ROWS) == len(expected["top"])
+    assert browser.js("document.getElementById('controls').hidden")
+    assert browser.complaints() == []
+
+
+def test_a_broken_image_is_told_in_words(browser: Any, server: Any) -> None:
+    _open(browser, server.url, "boxes")
+    _drop(browser, b"no image at all")
+    browser.wait(f"{ERROR} !== ''")
+    assert "not an image" in browser.js(ERROR)
+    assert browser.js("document.getElementById('error').getAttribute('role')") == "alert"
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+    assert browser.js("document.getElementById('error').hidden")
+
+
+def test_everything_is_reached_by_keyboard(browser: Any, server: Any) -> None:
+    _open(browser, server.url, "boxes")
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+    seen = set()
+    for _ in range(14):
+        for kind in ("keyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        seen.add(browser.js("document.activeElement.id || document.activeElement.tagName"))
+    assert {"file", "use-camera", "model", "threshold", "TR", "key", "docs"} <= seen
+
+
+def test_a_key_is_asked_for_and_kept_in_memory(
+    browser: Any, start_server: Callable[..., Any], bundle_arguments: list[str], tmp_path: Any
+) -> None:
+    (tmp_path / "keys").write_text("open-sesame\n")
+    server = start_server(*bundle_arguments, "--set", f"auth.keys_file={tmp_path / 'keys'}")
+    browser.open(f"{server.url}/")
+    browser.wait(f"{ERROR}.includes('API key')")
+    browser.js(
+        "{const key = document.getElementById('key'); key.value = 'open-sesame'; key.dispatchEvent(new Event('change'));}"
+    )
+    browser.wait("document.getElementById('facts').textContent !== ''")
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+    assert browser.js("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
