@@ -127,9 +127,12 @@ function paritySection({ parity }) {
   const columns = [
     text("Format", (one) => one.name),
     text("Verdict", (one) => h("strong", null, verdict(one.is_passed, one.is_passed ? "✓ passed" : "✗ failed"))),
-    number("Images alike", ({ rows }) => `${rows.filter((row) => row.verdict === "same").length} of ${rows.length}`),
+    number("Images alike", ({ rows }) => rows.some((row) => row.verdict === "not judged") ? "not judged"
+      : `${rows.filter((row) => row.verdict === "same").length} of ${rows.length}`),
     number("Largest score gap", ({ rows }) => short(Math.max(0, ...rows.map((row) => row.score_gap)))),
     number(metric, (one) => score(one.metric)), number("Gap", (one) => short(one.metric_gap)),
+    // A format that trades exactness for speed has tolerances of its own.
+    number("Allowed", (one) => short(one.tolerances ? one.tolerances.metric : tolerances.metric)),
   ];
   return [
     lead(`Every exported format against the trained PyTorch model, on test images and odd ones. Allowed: class scores within `,
@@ -143,7 +146,8 @@ function parityRows({ name, rows, problems }) {
     text("Image", (row) => row.image), text("Kind", (row) => row.kind), number("Compared", (row) => count(row.compared)),
     number("Missing", (row) => count(row.missing)), number("Extra", (row) => count(row.extra)),
     number("IoU gap", (row) => short(row.iou_gap)), number("Score gap", (row) => short(row.score_gap)),
-    text("Verdict", (row) => verdict(row.verdict === "same", row.verdict === "same" ? "same" : row.problems.join("; "))),
+    text("Verdict", (row) => row.verdict === "not judged" ? row.verdict
+      : verdict(row.verdict === "same", row.verdict === "same" ? "same" : row.problems.join("; "))),
   ];
   const worstFirst = [...rows].sort((a, b) => b.problems.length - a.problems.length || b.score_gap - a.score_gap);
   return fold(`${name}: every image`, rows.length,

@@ -42,20 +42,28 @@ def bundle_values() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def parity_values() -> dict[str, Any]:
-    """Return a parity certificate that failed on one image."""
+    """Return a parity certificate whose exact format failed on one image, and whose lossy one passed."""
     row = {"image": "item-001", "kind": "real", "compared": 3, "missing": 0, "extra": 0, "iou_gap": None}
     rows = [
         {**row, "score_gap": 1e-6, "verdict": "same", "problems": []},
         {**row, "score_gap": 0.2, "verdict": "differs", "problems": ["score differs by 0.2, allowed 0.001"]},
     ]
     result = {"is_passed": False, "metric": 0.5, "metric_gap": 0.0, "problems": [], "rows": rows}
+    lossy = {
+        **result,
+        "is_passed": True,
+        "metric": 0.493,
+        "metric_gap": 0.007,
+        "tolerances": {"score": None, "box": None, "metric": 0.01},
+        "rows": [{**row, "score_gap": 0.3, "verdict": "not judged", "problems": []}],
+    }
     return {
         "schema_version": 1,
         "is_passed": False,
         "tolerances": {"score": 0.001, "metric": 0.001, "box_iou": 0.99, "score_applied": 0.001},
         "metric_name": "map_50_95",
         "reference_metric": 0.5,
-        "formats": {"onnx": result},
+        "formats": {"onnx": result, "onnx-int8": lossy},
     }
 
 

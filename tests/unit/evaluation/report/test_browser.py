@@ -180,6 +180,14 @@ def test_charts_tell_values_under_the_pointer_and_by_keyboard(browser: Any, dete
     browser.wait(f"{tip}.textContent === 'Epoch 2mAP 50 0.2'")
 
 
+def test_each_format_stands_beside_what_it_was_held_to(browser: Any, detection_page: Path) -> None:
+    browser.open(detection_page.as_uri())
+    rows = "[...document.querySelector('#parity table').querySelectorAll('tbody tr')].map((row) => row.innerText)"
+    exact, lossy = (row.split("\t") for row in browser.js(rows))
+    assert (exact[0], exact[2], exact[-1]) == ("onnx", "1 of 2", "0.001")
+    assert (lossy[0], lossy[2], lossy[-1]) == ("onnx-int8", "not judged", "0.01")
+
+
 def test_a_page_without_later_stages_says_so_and_a_leak_is_said_first(browser: Any, classification_page: Path) -> None:
     browser.open(classification_page.as_uri())
     assert browser.complaints() == []
