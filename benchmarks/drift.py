@@ -80,11 +80,11 @@ def _darker(factor: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _blurred(share: float) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), share * max(image.shape[:2])))
+    return lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), share * max(image.shape[:2])), dtype=np.uint8)
 
 
 def _warmer(image: np.ndarray) -> np.ndarray:
-    return np.clip(image * np.array([1.15, 1.0, 0.8]), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image * np.array([1.15, 1.0, 0.8]), 0, 255), dtype=np.uint8)
 
 
 # Strengths: blur in shares of the longer side (0.003 is 2 px at 640), darkness as what is left of the light.
@@ -137,7 +137,8 @@ def cut_outs(seed: int, count: int = _CUT_OUTS) -> PictureSet:
     """Cut pieces of 240x180 px at random out of scikit-image's photographs; a piece's class is its photograph."""
     from skimage import data
 
-    photographs = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.immunohistochemistry()]
+    names = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")
+    photographs: list[np.ndarray] = [getattr(data, name)() for name in names]
     random = np.random.default_rng(seed)
     images, class_ids = [], []
     for _ in range(count):
@@ -146,8 +147,7 @@ def cut_outs(seed: int, count: int = _CUT_OUTS) -> PictureSet:
         top, left = int(random.integers(height - 180)), int(random.integers(width - 240))
         images.append(np.ascontiguousarray(photographs[class_id][top : top + 180, left : left + 240]))
         class_ids.append(np.array([class_id]))
-    classes = ["astronaut", "cat", "coffee", "rocket", "tissue"]
-    return PictureSet("cut-outs", images, class_ids, classes, is_detection=False)
+    return PictureSet("cut-outs", images, class_ids, list(names), is_detection=False)
 
 
 def answer(pictures: PictureSet, at: int, random: np.random.Generator) -> PredictionFeatures:

@@ -80,6 +80,7 @@ class Sampler:
         self._waiting: deque[KeptImage] = deque()
         self._waiting_bytes = 0
         self._kept_at: deque[tuple[float, bool]] = deque()
+        self._ordinary_count = 0
         self._digests: OrderedDict[str, None] = OrderedDict()
         self._hashes: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_COUNT)
         self._is_closed = False
@@ -141,6 +142,7 @@ class Sampler:
                 return None
             self._remember(sha256, looks, now)
             self._kept_at.append((now, is_hard))
+            self._ordinary_count += not is_hard
             self._waiting.append(kept)
             self._waiting_bytes += size
             self.kept_count += 1
@@ -172,12 +174,12 @@ class Sampler:
 
     def _has_room(self, now: float, size: int, *, is_hard: bool) -> bool:
         while self._kept_at and self._kept_at[0][0] <= now - _HOUR_S:
-            self._kept_at.popleft()
+            _, was_hard = self._kept_at.popleft()
+            self._ordinary_count -= not was_hard
         limit = self._config.max_per_hour
         is_within = len(self._kept_at) < limit
         if not is_hard:
-            ordinary_count = sum(not was_hard for _, was_hard in self._kept_at)
-            is_within = is_within and ordinary_count < max(1, int(limit * _ORDINARY_PART))
+            is_within = is_within and self._ordinary_count < max(1, int(limit * _ORDINARY_PART))
         if is_within and not self._is_closed and self._waiting_bytes + size > _MAX_WAITING_BYTES:
             self.dropped_count += 1
             return False

@@ -1,5 +1,7 @@
 """Drift: the test against exact laws, false alarms and delays by simulation, the monitor beside requests."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -424,6 +426,17 @@ def test_the_watch_publishes_series_and_samples(manifest: BundleManifest, tmp_pa
     assert value("sample_failures_total") == 0
     assert value("samples_total", reason="ordinary") == 1  # all the same picture
     assert len(list(tmp_path.rglob("*.tar"))) == 1
+
+
+def test_watching_needs_nothing_that_the_serving_image_lacks() -> None:
+    code = (
+        "import sys, visionyard.monitoring.watch\n"
+        "print(*sorted({'torch', 'pyarrow', 'av', 'pandas', 'scipy', 'mlflow', 'kfp', 'sklearn'} & sys.modules.keys()))"
+    )
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert result.stdout.split() == []
 
 
 def test_what_is_switched_off_is_not_there(manifest: BundleManifest) -> None:
