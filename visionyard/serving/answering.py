@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
 
-from visionyard.config.serving_config import ServingConfig
+from visionyard.config.serving_config import LimitsConfig, ServingConfig
 from visionyard.errors import NotFoundError, RequestError
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving import tensors
@@ -41,6 +41,11 @@ class Answering:
         self.store = store
         self._config = config
         self._metrics = metrics
+
+    @property
+    def limits(self) -> LimitsConfig:
+        """What a request may ask for."""
+        return self._config.limits
 
     def find(self, name: str, info: RequestInfo) -> ServedModel:
         """Return the model that answers to a name, which may be an A/B split; the request remembers it.

@@ -118,7 +118,11 @@ class Routes:
     async def model_info(self, model: str = "") -> dict[str, Any]:
         """Return what a model's bundle says of itself, and how it runs here."""
         served = self._answering.find(model, current_request())
-        return {**_summary(served), "reason": served.reason, "manifest": served.manifest.model_dump(mode="json")}
+        limits = self._answering.limits.model_dump(
+            include={"min_confidence", "max_top_k", "max_detections", "max_images"}
+        )
+        manifest = served.manifest.model_dump(mode="json")
+        return {**_summary(served), "reason": served.reason, "limits": limits, "manifest": manifest}
 
     async def models(self) -> dict[str, Any]:
         """List the models that are served."""
