@@ -133,7 +133,9 @@ class ParitySummary(_Part):
         proof = self.formats.get(name)
         if proof is None or not proof.is_passed:
             return False
-        return proof.metric_gap is None or proof.metric_gap <= self.metric_tolerance
+        if proof.metric_gap is None:  # no labels: exact formats are held to each image, lossy ones to little else
+            return proof.metric_tolerance is None
+        return proof.metric_gap <= self.metric_tolerance
 
 
 class BundleManifest(_Part):

@@ -153,6 +153,22 @@ def test_what_a_lossy_format_may_lose(name: str, case: dict[str, Any], message: 
     assert message is None or message in certificate.text()
 
 
+@pytest.mark.parametrize(
+    ("name", "gap", "keeps"),
+    [
+        ("onnx-fp16", 0.0009, True),
+        ("onnx-fp16", None, False),
+        ("onnx-int8", 0.0009, True),
+        ("onnx-int8", 0.009, False),
+        ("tflite", 0.0, False),
+    ],
+)
+def test_only_what_is_as_good_as_exact_keeps_the_metric(name: str, gap: float | None, keeps: bool) -> None:
+    summary = _certified(name if name != "tflite" else "onnx", gap=gap).summary()
+
+    assert summary.keeps_metric(name) is keeps
+
+
 def test_over_its_budget_there_is_no_bundle(
     tiny_dataset: Callable[..., Path], tiny_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
