@@ -41,6 +41,7 @@ _HANDLED = (
     NotImplementedError,
     Exception,
 )
+_HTTP_WORDS = {404: "no such route", 405: "this route takes other methods"}
 # KServe's route for which `binary_tensors` stands in.
 _REPLACED = frozenset({"/v2/models/{model_name}/infer"})
 
@@ -101,8 +102,8 @@ class _Without:
 async def _answer_error(request: Request, error: Exception) -> Response:
     info = current_request()
     info.error = error
-    if isinstance(error, HTTPException) and error.status_code == 404:
-        error.detail = f"{request.method} {request.url.path[:100]}: no such route"
+    if isinstance(error, HTTPException) and error.status_code in _HTTP_WORDS:
+        error.detail = f"{request.method} {request.url.path[:100]}: {_HTTP_WORDS[error.status_code]}"
     refusal = refuse(error)
     headers = {name.decode(): value.decode() for name, value in refusal.headers()}
     if isinstance(error, HTTPException):

@@ -17,14 +17,16 @@ from visionyard.config.serving_config import LogLevel
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 # Each with the least level that is told: what these say below it repeats our own lines or is of no use to an operator.
 _FOREIGN = {
-    "uvicorn": logging.WARNING,
-    "uvicorn.error": logging.WARNING,
+    "uvicorn": logging.ERROR,
+    "uvicorn.error": logging.ERROR,
     "uvicorn.access": logging.CRITICAL,
     "kserve": logging.WARNING,
     "kserve.trace": logging.CRITICAL,
     "asyncio": logging.ERROR,
     "grpc": logging.WARNING,
     "watchfiles": logging.WARNING,
+    # One line for each malformed form that somebody sends; the refusal has its own line.
+    "python_multipart": logging.ERROR,
 }
 
 

@@ -50,6 +50,14 @@ class YardModel(Model):  # type: ignore[misc]  # KServe has no type information
         """Return what it answers."""
         return tensors.describe_outputs(self._answering.behind(self.name)[0].manifest)
 
+    async def explain(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
+        """Refuse: there is no explainer.
+
+        Raises:
+            NotImplementedError: Always; it becomes status 501.
+        """
+        raise NotImplementedError("this server has no explainer; use :predict")
+
     async def predict(
         self,
         payload: InferRequest | dict[str, Any],

@@ -283,7 +283,9 @@ def serve(config: ServingConfig, announce: Announce, *, imports_s: float = 0.0) 
             loop.add_signal_handler(number, stop.ask)
         await YardServer(config, logger=logger, metrics=ServingMetrics(REGISTRY)).run(stop, tell)
 
-    with asyncio.Runner(loop_factory=uvicorn.Config("unused").get_loop_factory()) as runner:
+    # uvicorn's choice of event loop; left to itself, its config would set up the loggers anew.
+    loop_factory = uvicorn.Config("unused", log_config=None).get_loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
 
 

@@ -68,12 +68,12 @@ def test_other_libraries_write_the_same_lines() -> None:
     stream = io.BytesIO()
     take_over_loggers(make_logger("info", stream))
 
-    logging.getLogger("uvicorn.error").warning("odd %s", "thing")
+    logging.getLogger("uvicorn.error").error("odd %s", "thing")
     logging.getLogger("uvicorn.error").info("Started server process")
     logging.getLogger("uvicorn.access").info("GET /")
     logging.getLogger("kserve").error("bad")
 
     assert [(line["event"], line["logger"], line["level"]) for line in lines(stream)] == [
-        ("odd thing", "uvicorn.error", "warning"),
+        ("odd thing", "uvicorn.error", "error"),
         ("bad", "kserve", "error"),
     ]
