@@ -28,8 +28,14 @@ class ServedModelConfig(Section):
         "auto", description="auto takes the fastest certified format of the bundle for the device, and says which."
     )
     device: Device = Field("auto", description="auto takes a GPU where the installed runtime can use one.")
-    threads: int = Field(0, ge=0, description="Threads of one inference; 0 chooses by cores and instances.")
-    instances: int = Field(0, ge=0, le=64, description="Inferences running at the same time; 0 chooses by cores.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Threads of one inference; 0: all cores while it is alone, its share of them beside others.",
+    )
+    instances: int = Field(
+        0, ge=0, le=64, description="Inferences running at the same time; 0: as many as cores, 1 on a GPU."
+    )
 
 
 class ServerSection(Section):
@@ -50,7 +56,13 @@ class ServerSection(Section):
 class BatchingConfig(Section):
     """How requests share an inference, each model for itself."""
 
-    max_size: int = Field(8, ge=1, le=1024, description="Most images of one inference.")
+    max_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Most images of one inference; 0 chooses: 8 on a GPU, on a CPU as many as pay for the model's "
+        "input (1 at 640 px, 2 at 224 px, 8 at 128 px and below).",
+    )
     max_delay_ms: float = Field(
         0.0,
         ge=0,

@@ -25,6 +25,7 @@ from visionyard.monitoring.watch import ModelWatch
 from visionyard.serving.answers import DEFAULT_CONTEXT, ImageAnswer, RequestContext
 from visionyard.serving.batching import BatchItem, DynamicBatcher
 from visionyard.serving.cache import ResponseCache
+from visionyard.serving.concurrency import settle_batch
 from visionyard.serving.image_work import ImageWork, Prepared, Question
 from visionyard.serving.inputs import ImageInput, check_tensor
 from visionyard.serving.jobs import Request
@@ -102,9 +103,10 @@ class ServedModel:
             cache=cache,
             watch=self._watch if is_watched else None,
         )
+        max_size = settle_batch(config.batching.max_size, device=device, size_hw=manifest.preprocessing.size_hw)
         # A model exported with a fixed number of rows runs no more at once; its backend pads.
         fixed_count = manifest.input.shape[0]
-        self._max_size = min(config.batching.max_size, fixed_count) if fixed_count > 0 else config.batching.max_size
+        self._max_size = min(max_size, fixed_count) if fixed_count > 0 else max_size
         self._batch_size = metrics.batch_size.labels(name)
         self._batcher = DynamicBatcher(
             predictor.backend.run_all,

@@ -7,15 +7,18 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from visionyard.config.serving_config import ServedModelConfig, ServingConfig
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ConfigError, NotFoundError, OverloadedError
+from visionyard.inference.backends import Backend
 from visionyard.inference.bundle import Bundle
-from visionyard.inference.choice import choose_format
+from visionyard.inference.choice import FormatChoice, choose_format
 from visionyard.inference.predictor import Predictor
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving.cache import open_cache
-from visionyard.serving.concurrency import core_count, settle_concurrency
+from visionyard.serving.concurrency import Concurrency, ElasticBackend, core_count, settle_concurrency
 from visionyard.serving.engine import ServedModel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -134,8 +137,8 @@ class ModelStore:
                 "'.', '_', '-', at most 63)"
             )
         choice = choose_format(bundle, wanted=model.format, device=model.device)
-        threads, instances = settle_concurrency(model, choice.device)
-        backend = bundle.backend(choice.format, threads=threads, device=choice.device)
+        settled = settle_concurrency(model, format=choice.format, device=choice.device, cores=core_count())
+        backend = _load_backend(bundle, choice, settled)
         manifest = bundle.manifest
         return ServedModel(
             name,
@@ -145,7 +148,7 @@ class ModelStore:
             format=choice.format,
             reason=choice.reason,
             device=choice.device,
-            instances=instances,
+            instances=settled.instances,
             config=self._config,
             metrics=self._metrics,
             pool=self._pool,
@@ -170,3 +173,13 @@ class ModelStore:
     async def _retire(self, model: ServedModel) -> None:
         await model.close()
         self._metrics.hide_model(model.name, digest=model.digest, format=model.format, device=model.device)
+
+
+def _load_backend(bundle: Bundle, choice: FormatChoice, settled: Concurrency) -> Backend:
+    alone = bundle.backend(choice.format, threads=settled.alone_threads, device=choice.device)
+    if settled.instances == 1 or settled.crowd_threads == settled.alone_threads:
+        return alone
+    crowd = bundle.backend(choice.format, threads=settled.crowd_threads, device=choice.device)
+    # The warm-up inference runs by itself, so the copy for the crowd is warmed here.
+    crowd.run_all(np.zeros((1, 3, *bundle.manifest.preprocessing.size_hw), np.float32))
+    return ElasticBackend(alone, crowd)
