@@ -166,9 +166,10 @@ class Simulation:
         self.pictures, self.random = pictures, random
         reference, self.served = np.array_split(random.permutation(len(pictures.images)), 2)
         reference.sort()
-        order = group_order([pictures.groups[at] for at in reference]) if pictures.groups else None
+        groups = [pictures.groups[at] for at in reference] if pictures.groups else []
+        order = group_order(groups) if groups else None
         rows = pictures.measured("none")
-        features, embedding = picture_references([rows[at] for at in reference], order)
+        features, embedding = picture_references([rows[at] for at in reference], order, groups=groups)
         answers = [answer(pictures, at, random) for at in reference]
         found, class_counts = prediction_references(answers, pictures.classes, order)
         statistics = ReferenceStatistics(

@@ -46,7 +46,7 @@ def reference_statistics(
             labels.update(sample.class_ids.tolist())
             sizes.append((sample.width, sample.height))
     measured, groups = zip(*_pictures(dataset), strict=True)
-    features, embedding = picture_references(measured, group_order(groups))
+    features, embedding = picture_references(measured, group_order(groups), groups=groups)
     threshold = confidence_threshold_of(postprocessing)
     answers = [prediction_features(prediction, confidence_threshold=threshold) for prediction in predictions]
     class_counts: dict[str, FeatureReference] = {}

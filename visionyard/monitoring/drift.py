@@ -257,7 +257,7 @@ class DriftMonitor:
 
     def _learned_statistics(self) -> ReferenceStatistics:
         pictures, answers, groups = zip(*self._learned, strict=True)
-        features, embedding = picture_references(pictures, _order(groups))
+        features, embedding = picture_references(pictures, _order(groups), groups=groups)
         known = [(answer, group) for answer, group in zip(answers, groups, strict=True) if answer is not None]
         class_counts: dict[str, FeatureReference] = {}
         if known:

@@ -33,6 +33,8 @@ MAX_CLASSES = 64
 OTHER_CLASSES = ""
 # Parts the reference is divided into, so that no picture is measured by a mean that it belongs to.
 _FOLD_COUNT = 32
+# The same where only the order of arrival is known: longer, so that few pictures have relatives in the next part.
+_STRETCH_COUNT = 8
 # Added to the variances, far below those of any two different pictures: keeps a constant picture invertible.
 _RIDGE = 1e-6
 _SIGNIFICANT = 8
@@ -142,13 +144,14 @@ def feature_reference(
 
 
 def picture_references(
-    pictures: Sequence[PictureFeatures], order: np.ndarray | None
+    pictures: Sequence[PictureFeatures], order: np.ndarray | None, *, groups: Sequence[str] = ()
 ) -> tuple[dict[str, FeatureReference], EmbeddingReference | None]:
     """Describe the reference pictures by `PICTURE_FEATURES` and their distance from each other.
 
     Args:
         pictures: At least one.
         order: As in `feature_reference`.
+        groups: Of the pictures, where known: a picture's distance is then taken from other groups' mean.
     """
     values = np.stack([picture.values for picture in pictures])
     columns = dict(zip(PICTURE_FEATURES, values.T, strict=True))
@@ -156,7 +159,7 @@ def picture_references(
     if len(pictures) > 1:
         descriptors = np.stack([picture.descriptor for picture in pictures])
         embedding = _embedding_reference(descriptors)
-        columns[EMBEDDING_FEATURE] = _held_out_distances(descriptors, order)
+        columns[EMBEDDING_FEATURE] = _held_out_distances(descriptors, _folds(len(pictures), order, groups))
     found = {name: feature_reference(column, order) for name, column in columns.items()}
     return {name: reference for name, reference in found.items() if reference}, embedding
 
@@ -188,17 +191,27 @@ def prediction_references(
     )
 
 
-def _held_out_distances(descriptors: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """Return each picture's distance from a mean and covariance of pictures that are none of its neighbours.
+def _folds(count: int, order: np.ndarray | None, groups: Sequence[str]) -> list[np.ndarray]:
+    """Divide pictures into parts that are unrelated: whole groups, or else stretches of neighbours."""
+    if order is None:
+        return np.array_split(np.arange(count), min(_FOLD_COUNT, count))
+    names = sorted(set(groups))
+    if len(names) < 2:
+        return np.array_split(order, min(_STRETCH_COUNT, count))
+    members = [np.flatnonzero(np.array(groups) == name) for name in names]
+    dealt = [members[start :: min(_FOLD_COUNT, len(names))] for start in range(min(_FOLD_COUNT, len(names)))]
+    return [np.concatenate(parts) for parts in dealt]
 
-    Distances from a mean that includes the picture are too small, and every later picture would seem far away.
+
+def _held_out_distances(descriptors: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
+    """Return each picture's distance from a mean and covariance of pictures of other folds.
+
+    Distances from a mean that includes the picture, or others of its clip, are too small, and every later picture would
+    seem far away.
     """
-    fold_count = min(_FOLD_COUNT, len(descriptors))
     distances = np.empty(len(descriptors))
-    # In the order of groups a fold is a stretch of neighbours; unrelated pictures may be divided in any way.
-    for fold in np.array_split(np.arange(len(descriptors)) if order is None else order, fold_count):
-        others = np.delete(descriptors, fold, axis=0)
-        embedding = Embedding(_embedding_reference(others))
+    for fold in folds:
+        embedding = Embedding(_embedding_reference(np.delete(descriptors, fold, axis=0)))
         distances[fold] = [embedding.distance(descriptor) for descriptor in descriptors[fold]]
     return distances
 

@@ -202,6 +202,24 @@ def test_distances_of_the_reference_are_those_of_new_pictures() -> None:
     assert features["embedding_distance"].mean == pytest.approx(new, rel=0.05)
 
 
+def test_a_pictures_distance_is_taken_from_other_clips() -> None:
+    """A clip is one texture with a little noise: within it all pictures are near, a new clip is as far as any other."""
+    random = np.random.default_rng(0)
+
+    def clip(seed: int) -> list[np.ndarray]:
+        texture = _texture(seed, (40, 60)).astype(int)
+        return [np.clip(texture + random.integers(-4, 5, texture.shape), 0, 255).astype(np.uint8) for _ in range(8)]
+
+    pictures = [picture_features(image) for seed in range(40) for image in clip(seed)]
+    groups = [f"clip {number // 8}" for number in range(len(pictures))]
+    features, embedding = picture_references(pictures[:160], group_order(groups[:160]), groups=groups[:160])
+    assert embedding is not None
+
+    new = np.mean([Embedding(embedding).distance(picture.descriptor) for picture in pictures[160:]])
+
+    assert features["embedding_distance"].mean == pytest.approx(new, rel=0.1)
+
+
 def test_one_picture_has_no_embedding() -> None:
     features, embedding = picture_references([picture_features(_texture())], None)
 
