@@ -19,7 +19,24 @@ PHASES: tuple[Phase, ...] = ("decode", "preprocess", "queue", "infer", "postproc
 
 _NAMESPACE = "visionyard_serving"
 # From what a cached answer takes to what a client still waits for.
-_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5)
+_SECONDS: tuple[float, ...] = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+)
 _SECONDS += (1.0, 2.5, 5.0, 10.0)
 _BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 # nvidia-smi takes some 30 ms to answer, and a scrape must not wait for it each time.

@@ -108,6 +108,8 @@ class PreprocessingSpec(BaseModel):
         """Write an image's input into `tensor`, (3, height, width) float32, and return where the image lies in it."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ShapeError(f"image: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}; use decode_image")
+        placed: np.ndarray
+        placement: Placement
         placed, placement = getattr(self, f"_{self.resize}")(image)
         planes = cv2.split(placed)
         if self.channel_order == "bgr":

@@ -109,7 +109,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(
             tmp_path,
-            "models: [{path: ''}]\nbatching: {max_size: 0}\nlog_level: loud",
+            "models: [{path: ''}]\nbatching: {max_size: -1}\nlog_level: loud",
             overrides=("batching.max_size", "cache.ttl=3"),
             VISIONYARD_SERVE_SERVER__PRT="1",
         )
@@ -118,7 +118,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         "VISIONYARD_SERVE_SERVER__PRT",
         "--set",
         "models.0.path = ''",
-        "batching.max_size = 0",
+        "batching.max_size = -1",
         "log_level = 'loud'",
     ]
     assert "such as batching.max_size=4" in caught.value.problems[0]
