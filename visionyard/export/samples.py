@@ -69,7 +69,7 @@ def look_at(predictor: Predictor, paths: Sequence[Path], preview: Path) -> Sampl
             tiles.append(_tile(draw_prediction(seen.image, seen.prediction, predictor.classes)))
     _write_grid(tiles, preview)
     order = group_order(groups)
-    features, embedding = picture_references(pictures, order)
+    features, embedding = picture_references(pictures, order, groups=groups)
     found, class_counts = prediction_references(answers, predictor.classes, order)
     values = dict(zip(PICTURE_FEATURES, np.stack([picture.values for picture in pictures]).T, strict=True))
     statistics = ReferenceStatistics(
