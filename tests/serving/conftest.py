@@ -252,13 +252,23 @@ def pixels() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a certificate for 127.0.0.1, signed by itself, and its key."""
+def make_certificate() -> Callable[[Path], tuple[Path, Path]]:
+    """Return a function that makes, in a folder, a certificate for 127.0.0.1 that is signed by itself, and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "tls.crt", folder / "tls.key"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
-    return certificate, key
+
+    def make(folder: Path) -> tuple[Path, Path]:
+        folder.mkdir(exist_ok=True)
+        certificate, key = folder / "tls.crt", folder / "tls.key"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        return certificate, key
+
+    return make
+
+
+@pytest.fixture
+def tls_files(tmp_path: Path, make_certificate: Callable[[Path], tuple[Path, Path]]) -> tuple[Path, Path]:
+    """Return a certificate and its key."""
+    return make_certificate(tmp_path)

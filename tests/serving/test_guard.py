@@ -260,6 +260,7 @@ def test_both_ports_speak_tls(
     start_server: Callable[..., Any],
     bundle_paths: dict[str, Path],
     tls_files: tuple[Path, Path],
+    make_certificate: Callable[[Path], tuple[Path, Path]],
     images: dict[str, bytes],
 ) -> None:
     certificate, key = tls_files
@@ -268,9 +269,24 @@ def test_both_ports_speak_tls(
         "--set", f"tls.cert_file={certificate}", "--set", f"tls.key_file={key}",
     )  # fmt: skip
 
+    _check_tls(running, certificate, images["png"])
+    # A certificate that is replaced, as cert-manager does, is used without a restart.
+    renewed = make_certificate(certificate.parent / "renewed")
+    for source, target in zip(renewed, tls_files, strict=True):
+        source.replace(target)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            _check_tls(running, certificate, images["png"])
+            return
+        except (httpx.ConnectError, grpc.RpcError):
+            assert time.monotonic() < deadline
+
+
+def _check_tls(running: Any, certificate: Path, image: bytes) -> None:
     assert running.url.startswith("https://"), "".join(running.log_lines)
     context = ssl.create_default_context(cafile=str(certificate))
-    assert httpx.post(f"{running.url}/predict", content=images["png"], verify=context).status_code == 200
+    assert httpx.post(f"{running.url}/predict", content=image, verify=context).status_code == 200
     credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
     with grpc.secure_channel(running.grpc, credentials) as channel:
-        assert GRPCInferenceServiceStub(channel).ServerReady(pb.ServerReadyRequest()).ready
+        assert GRPCInferenceServiceStub(channel).ServerReady(pb.ServerReadyRequest(), timeout=5).ready

@@ -229,13 +229,36 @@ def open_grpc(
 
 
 def _credentials(config: ServingConfig) -> grpc.ServerCredentials | None:
+    """Return the certificate, which is read again when its files change, as KServe's REST server does with its own."""
     if not config.tls.cert_file:
         return None
+    files = (Path(config.tls.key_file), Path(config.tls.cert_file))
+
+    def read() -> Any:
+        return grpc.ssl_server_certificate_configuration([(files[0].read_bytes(), files[1].read_bytes())])
+
+    def when_changed() -> list[int]:
+        return [file.stat().st_mtime_ns for file in files]
+
     try:
-        pair = (Path(config.tls.key_file).read_bytes(), Path(config.tls.cert_file).read_bytes())
+        first, seen = read(), when_changed()
     except OSError as error:
         raise ConfigError(f"tls: {error.filename}: cannot be read: {error.strerror}") from None
-    return grpc.ssl_server_credentials([pair])
+
+    def fetch() -> Any:
+        """Return a new certificate, None where it is still the same; asked at each handshake."""
+        nonlocal seen
+        try:
+            found = when_changed()
+            if found == seen:
+                return None
+            certificate = read()
+        except OSError:
+            return None
+        seen = found
+        return certificate
+
+    return grpc.dynamic_ssl_server_credentials(first, fetch)
 
 
 def _to_message(response: InferResponse, *, is_raw: bool) -> Any:
