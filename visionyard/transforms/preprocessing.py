@@ -110,7 +110,8 @@ class PreprocessingSpec(BaseModel):
             raise ShapeError(f"image: expected (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}; use decode_image")
         placed: np.ndarray
         placement: Placement
-        placed, placement = getattr(self, f"_{self.resize}")(image)
+        resized: tuple[np.ndarray, Placement] = getattr(self, f"_{self.resize}")(image)
+        placed, placement = resized
         planes = cv2.split(placed)
         if self.channel_order == "bgr":
             planes = planes[::-1]
