@@ -161,14 +161,16 @@ class DynamicBatcher:
         """Refuse new work, finish what was admitted, end the threads.
 
         Args:
-            timeout_s: How long what was admitted may take; what is still queued then fails with OverloadedError.
+            timeout_s: How long what was admitted may take; what is still queued then fails with OverloadedError. None
+                waits as long as it takes.
 
         Returns:
-            Whether all was finished.
+            Whether all was finished; if not, an inference may still run.
         """
+        latest = None if timeout_s is None else time.monotonic() + timeout_s
         with self._condition:
             self._is_refusing = True
-            is_finished = self._condition.wait_for(self._is_done, timeout_s)
+            self._condition.wait_for(self._is_done, timeout_s)
             self._is_closed = True
             left = list(self._items)
             self._items.clear()
@@ -178,8 +180,8 @@ class DynamicBatcher:
             if item.outputs.set_running_or_notify_cancel():
                 item.outputs.set_exception(OverloadedError(f"model {self._name} was unloaded before its turn"))
         for thread in self._threads:
-            thread.join()
-        return is_finished
+            thread.join(None if latest is None else max(0.0, latest - time.monotonic()))
+        return self._admitted_count == 0 and not any(thread.is_alive() for thread in self._threads)
 
     def _is_done(self) -> bool:
         return self._is_closed or (self._admitted_count == 0 and not self._items)

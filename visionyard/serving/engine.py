@@ -6,6 +6,7 @@ queued does the inference thread leave the postprocessing to the pool.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ from visionyard.serving.image_work import ImageWork, Prepared, Question
 from visionyard.serving.inputs import ImageInput, check_tensor
 from visionyard.serving.jobs import Request
 from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["ImageAnswer", "ImageInput", "RequestContext", "ServedModel"]
 
@@ -90,6 +93,7 @@ class ServedModel:
         self.is_ready = False
         self._predictor = predictor
         self._limits = config.limits
+        self._grace_s = config.server.grace_s
         self._metrics = metrics
         self._pool = pool
         self._watch = ModelWatch(manifest, config, name=name, digest=digest, metrics=metrics)
@@ -202,11 +206,15 @@ class ServedModel:
         return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     async def close(self) -> None:
-        """Refuse new work, finish what is in flight, give the model's memory back."""
+        """Refuse new work, finish what is in flight within server.grace_s, give the model's memory back."""
         self.is_ready = False
-        await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
-        await asyncio.get_running_loop().run_in_executor(None, self._watch.close)
-        self._predictor.close()
+        loop = asyncio.get_running_loop()
+        is_finished = await loop.run_in_executor(None, partial(self._batcher.close, timeout_s=self._grace_s))
+        await loop.run_in_executor(None, self._watch.close)
+        if is_finished:
+            self._predictor.close()
+        else:
+            _log.warning("model %s: an inference did not end within %g s; it is left behind", self.name, self._grace_s)
 
     def drift_report(self) -> DriftReport | None:
         """Return how the pictures compare with the bundle's reference, None when drift is not watched."""

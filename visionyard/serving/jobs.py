@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ class Request(Generic[Part]):
     The caller's event loop is woken once, by the last answer or the first error, whatever the number of parts.
 
     Attributes:
-        deadline: On the clock of `time.monotonic`.
+        deadline: On the clock of `time.monotonic`; infinite when there is none.
     """
 
     def __init__(self, weights: Sequence[int], deadline: float, *, on_end: Callable[[int], None]) -> None:
@@ -81,7 +82,9 @@ class Request(Generic[Part]):
             DeadlineError: They were not there in time; what has not begun is dropped.
         """
         try:
-            async with asyncio.timeout(self.deadline - time.monotonic()):
+            # No timer for ever: uvloop cannot set one.
+            left_s = None if math.isinf(self.deadline) else self.deadline - time.monotonic()
+            async with asyncio.timeout(left_s):
                 await self._future
         except TimeoutError:
             raise DeadlineError("the answer was not ready by the request's deadline; try again later") from None

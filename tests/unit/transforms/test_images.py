@@ -1,11 +1,13 @@
 """Decoding: every kind of image becomes what a viewer shows, and nothing else than MediaError comes of bad bytes."""
 
+import contextlib
 import io
 import struct
 import sys
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +257,21 @@ def test_decoding_needs_no_torch() -> None:
 
     code = "import sys, visionyard.transforms; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_threads_that_decode_leave_the_warning_filters_alone() -> None:
+    odd = bytearray(encode(Image.fromarray(PIXELS), "TIFF"))
+    odd[8:10] = (9999).to_bytes(2, "little")  # more tags than there are: Pillow warns of the metadata
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.suppress(MediaError):
+            decode_image(bytes(odd))  # puts our filter in front
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(decode_image, [encode(Image.fromarray(PIXELS), "PNG")] * 200))
+        assert warnings.filters == before
+        warnings.simplefilter("error")
+        with contextlib.suppress(MediaError):
+            decode_image(bytes(odd))
+        with pytest.raises(UserWarning, match="ours"):
+            warnings.warn("ours", stacklevel=1)
