@@ -26,8 +26,10 @@ from visionyard.transforms import Classification, Detections, Prediction
 
 # Difference of the two best probabilities below which a class is hardly chosen: no source, as wide as 0.6 against 0.4.
 LOW_MARGIN = 0.2
-# Boxes that stand so little above the threshold that they might as well not have been found.
+# Boxes that stand so little above the threshold that they might as well not have been found make an image hard, if they
+# are so large a part of all: among twenty boxes one or two always stand there.
 NEAR_THRESHOLD = 0.1
+NEAR_PART = 0.25
 # Of the images an hour, how many may be ordinary ones: the rest waits for hard ones.
 _ORDINARY_PART = 0.5
 _HOUR_S = 3600.0
@@ -166,9 +168,10 @@ class Sampler:
             second, best = np.partition(prediction.probabilities, -2)[-2:]
             if best - second < LOW_MARGIN:
                 return "low_margin"
-        if isinstance(prediction, Detections) and len(prediction):
-            above = prediction.confidence - self._threshold
-            if bool(((above >= 0) & (above < NEAR_THRESHOLD)).any()):
+        if isinstance(prediction, Detections):
+            found = prediction.confidence[prediction.confidence >= self._threshold]
+            near_count = int((found < self._threshold + NEAR_THRESHOLD).sum())
+            if near_count and near_count >= NEAR_PART * len(found):
                 return "near_threshold"
         return "ordinary"
 

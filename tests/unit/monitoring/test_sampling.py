@@ -43,8 +43,11 @@ def _jpeg(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _boxes(confidence: float) -> Detections:
-    return Detections(np.array([[8.0, 6.0, 40.0, 30.0]]), np.array([1]), np.array([confidence], np.float32))
+def _boxes(*confidences: float) -> Detections:
+    count = len(confidences)
+    return Detections(
+        np.tile([8.0, 6.0, 40.0, 30.0], (count, 1)), np.ones(count, np.int64), np.array(confidences, np.float32)
+    )
 
 
 @pytest.fixture
@@ -79,6 +82,8 @@ def _offer(sampler: Sampler, seed: int, prediction: Prediction = SURE, **options
         pytest.param(Classification(np.array([1.0], np.float32)), {}, "ordinary", id="one class only"),
         pytest.param(_boxes(0.9), {}, "ordinary", id="sure box"),
         pytest.param(_boxes(0.3), {}, "near_threshold", id="box near the threshold"),
+        pytest.param(_boxes(0.3, 0.9, 0.9, 0.9), {}, "near_threshold", id="one of four boxes near the threshold"),
+        pytest.param(_boxes(0.3, 0.9, 0.9, 0.9, 0.9), {}, "ordinary", id="one of five boxes near the threshold"),
         pytest.param(_boxes(0.1), {}, "ordinary", id="box below the threshold"),
         pytest.param(
             Detections(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, np.float32)), {}, "ordinary", id="nothing found"
