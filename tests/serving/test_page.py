@@ -2,7 +2,9 @@
 
 import base64
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -71,6 +73,46 @@ def test_boxes_are_drawn_where_the_server_finds_them(browser: Any, server: Any, 
     assert all(url.startswith((f"{server.url}/", "blob:", "data:")) for url in browser.urls())
 
 
+@pytest.fixture
+def proxy(server: Any) -> Iterator[str]:
+    """Return the address of the server behind a proxy that puts `/yard/models` before its paths."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not self.path.startswith("/yard/models"):
+                self.send_error(404)
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            place = self.path.removeprefix("/yard/models") or "/"
+            kind = {"content-type": self.headers.get("Content-Type", "")} if body else {}
+            answer = httpx.request(self.command, f"{server.url}{place}", content=body, headers=kind)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["content-type"])
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}/yard/models"
+        listening.shutdown()
+
+
+@pytest.mark.parametrize("ending", ["", "/"], ids=["no_slash", "slash"])
+def test_it_works_below_a_path(browser: Any, proxy: str, ending: str) -> None:
+    browser.open(f"{proxy}{ending}")
+    browser.wait("document.getElementById('facts').textContent !== ''")
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+    assert browser.js(BOXES) >= 2
+    assert browser.complaints() == []
+
+
 def test_the_slider_hides_boxes_without_asking_again(browser: Any, server: Any) -> None:
     _open(browser, server.url, "boxes")
     _drop(browser, _png())
@@ -106,6 +148,18 @@ def test_a_broken_image_is_told_in_words(browser: Any, server: Any) -> None:
     _drop(browser, _png())
     browser.wait(f"{STATUS}.includes('answered in')")
     assert browser.js("document.getElementById('error').hidden")
+
+
+def test_a_file_that_only_the_server_reads(browser: Any, server: Any) -> None:
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(_png())) as image:
+        image.save(stream, "TIFF")
+    _open(browser, server.url, "boxes")
+    _drop(browser, stream.getvalue(), "a.tiff")
+    browser.wait(f"{STATUS}.includes('cannot show the file')")
+    browser.wait("document.getElementById('picture').naturalWidth === 96")
+    assert browser.js(f"{STATUS}.split('cannot show').length") == 2
+    assert browser.js(BOXES) == browser.js(ROWS) >= 2
 
 
 def test_everything_is_reached_by_keyboard(browser: Any, server: Any) -> None:
