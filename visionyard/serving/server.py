@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-import psutil
 import uvicorn
 from prometheus_client.registry import REGISTRY
 from structlog.typing import FilteringBoundLogger
@@ -272,8 +271,10 @@ def serve(config: ServingConfig, announce: Announce, *, imports_s: float = 0.0) 
 
     def tell(listening: Listening) -> None:
         if listening.models:
-            seconds = time.time() - psutil.Process().create_time()
-            logger.info("ready", since_start_s=round(seconds, 2), imports_s=round(imports_s, 2))
+            # Of prometheus_client's process collector; absent where there is no /proc.
+            began = REGISTRY.get_sample_value("process_start_time_seconds")
+            since_start_s = None if began is None else round(time.time() - began, 2)
+            logger.info("ready", since_start_s=since_start_s, imports_s=round(imports_s, 2))
         announce(listening)
 
     async def main() -> None:
