@@ -37,6 +37,9 @@ from visionyard.transforms import Prediction
 # Pictures that wait: what comes in while one is measured, and no more memory than that.
 _MAX_WAITING_COUNT = 32
 _MAX_WAITING_BYTES = 64 << 20
+# Several pictures in a row cost a quarter less than single ones between requests, and wake the thread less often.
+_GATHERED_COUNT = 8
+_GATHERING_S = 0.1
 # Processor time saved up in quiet seconds and spent at once in a burst.
 _SAVED_S = 1.0
 # Fewer pictures in a bundle are hand-picked examples, and most that is served would differ from them.
@@ -124,7 +127,7 @@ class DriftMonitor:
         self._spent_s = 0.0
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
-        self._is_measuring = self._is_closed = False
+        self._is_measuring = self._is_closed = self._is_awaited = False
         self._changed = threading.Condition()
         self._saved_s, self._saved_at = _SAVED_S * config.max_cpu_share, time.monotonic()
         self._thread = threading.Thread(target=self._work, name="drift", daemon=True)
@@ -151,7 +154,7 @@ class DriftMonitor:
                 return
             self._waiting.append(_Waiting(image, prediction, group, has_own_options))
             self._waiting_bytes += image.nbytes
-            if not self._is_measuring:
+            if not self._is_measuring and len(self._waiting) in {1, _GATHERED_COUNT}:
                 self._changed.notify_all()
 
     @property
@@ -181,14 +184,18 @@ class DriftMonitor:
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until all pictures handed over are measured; return False when that takes longer than `timeout_s`."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._is_measuring, timeout_s)
+            self._is_awaited = True
+            self._changed.notify_all()
+            is_idle = self._changed.wait_for(lambda: not self._waiting and not self._is_measuring, timeout_s)
+            self._is_awaited = False
+            return is_idle
 
     def close(self) -> None:
         """Stop; pictures that wait are dropped."""
         with self._changed:
             self._is_closed = True
+            self._waiting_bytes -= sum(waiting.image.nbytes for waiting in self._waiting)
             self._waiting.clear()
-            self._waiting_bytes = 0
             self._changed.notify_all()
         self._thread.join(timeout=5.0)
 
@@ -204,22 +211,33 @@ class DriftMonitor:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._is_closed)
-                if self._is_closed:
-                    return
-                waiting = self._waiting.popleft()
-                self._waiting_bytes -= waiting.image.nbytes
+                self._changed.wait_for(self._is_worth_beginning, _GATHERING_S)
                 self._is_measuring = True
-            start = time.thread_time()
-            is_measured = self._measure(waiting)
-            del waiting  # the picture must not stay in memory until the next one comes
+            while waiting := self._next():
+                start = time.thread_time()
+                is_measured = self._measure(waiting)
+                self._account(waiting, is_measured=is_measured, spent_s=time.thread_time() - start)
+                del waiting  # the picture must not stay in memory until the next one comes
             with self._changed:
-                self._observed_count += is_measured
-                self._failed_count += not is_measured
-                spent_s = time.thread_time() - start
-                self._saved_s -= spent_s
-                self._spent_s += spent_s
                 self._is_measuring = False
                 self._changed.notify_all()
+                if self._is_closed:
+                    return
+
+    def _is_worth_beginning(self) -> bool:
+        return self._is_closed or self._is_awaited or len(self._waiting) >= _GATHERED_COUNT
+
+    def _next(self) -> _Waiting | None:
+        with self._changed:
+            return self._waiting.popleft() if self._waiting else None
+
+    def _account(self, waiting: _Waiting, *, is_measured: bool, spent_s: float) -> None:
+        with self._changed:
+            self._waiting_bytes -= waiting.image.nbytes
+            self._observed_count += is_measured
+            self._failed_count += not is_measured
+            self._saved_s -= spent_s
+            self._spent_s += spent_s
 
     def _measure(self, waiting: _Waiting) -> bool:
         try:
