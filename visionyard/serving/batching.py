@@ -25,32 +25,35 @@ _NEWEST_WEIGHT = 0.3
 _MIN_RETRY_S, _MAX_RETRY_S = 0.1, 30.0
 
 
-def _ignore(_size: int, _depth: int) -> None:
-    """Take no notice of a batch."""
+def _ignore(_first: float, _second: float) -> None:
+    """Take no notice."""
 
 
 class BatchItem:
     """Rows that belong together, and the future of their outputs.
 
+    The future keeps its callbacks, so these must not refer to the item: a ring of references would keep the rows of
+    every request in memory until Python looks for such rings.
+
     Attributes:
         rows: (N, ...) float32, C-contiguous.
         deadline: On the clock of `time.monotonic`; past it the item is not run any more. None: it waits for ever.
+        on_run: Called with the seconds that the item was queued and those of the inference it was in.
         outputs: The rows of every output that belong to the item. Cancelling it takes the item out of the queue.
         queued_at: When it was queued, on the clock of `time.perf_counter`.
-        waited_s: How long it was in the queue.
-        infer_s: How long the inference took that it was in.
     """
 
-    __slots__ = ("deadline", "infer_s", "outputs", "queued_at", "rows", "waited_s")
+    __slots__ = ("deadline", "on_run", "outputs", "queued_at", "rows")
 
-    def __init__(self, rows: np.ndarray, deadline: float | None) -> None:
+    def __init__(
+        self, rows: np.ndarray, deadline: float | None, *, on_run: Callable[[float, float], None] = _ignore
+    ) -> None:
         """Queue nothing yet; see `DynamicBatcher.submit`."""
         self.rows = rows
         self.deadline = deadline
+        self.on_run = on_run
         self.outputs: Future[list[np.ndarray]] = Future()
         self.queued_at = time.perf_counter()
-        self.waited_s = 0.0
-        self.infer_s = 0.0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -189,6 +192,7 @@ class DynamicBatcher:
     def _work(self) -> None:
         while batch := self._next_batch():
             self._answer(batch)
+            del batch  # not until the next one comes: its rows may be large
 
     def _next_batch(self) -> list[BatchItem]:
         """Return the items of the next inference, at least one; none when the batcher is closed."""
@@ -245,8 +249,7 @@ class DynamicBatcher:
         infer_s = time.perf_counter() - started_at
         first = 0
         for item in batch:
-            item.waited_s = started_at - item.queued_at
-            item.infer_s = infer_s
+            item.on_run(started_at - item.queued_at, infer_s)
             last = first + len(item)
             item.outputs.set_result([output[first:last] for output in outputs])
             first = last

@@ -269,7 +269,7 @@ class ServedModel:
         rows: np.ndarray,
         take: Callable[[list[np.ndarray]], None],
     ) -> None:
-        item = BatchItem(rows, request.deadline)
+        item = BatchItem(rows, request.deadline, on_run=self._work.note_inference)
 
         def settle(outputs: Future[list[np.ndarray]]) -> None:
             if outputs.cancelled():
@@ -277,7 +277,6 @@ class ServedModel:
             elif error := outputs.exception():
                 request.fail(index, error)
             else:
-                self._work.note_inference(waited_s=item.waited_s, infer_s=item.infer_s)
                 finish = partial(self._finish, request, index, take, outputs.result())
                 # The next inference is worth more than the hop to another thread.
                 if self._batcher.queued_count:

@@ -116,7 +116,7 @@ class ImageWork:
         is_held = (question.keep_image or self._watch is not None) and self._pixels.take(image)
         return Prepared(question, rows, placements, image if is_held else None, key)
 
-    def note_inference(self, *, waited_s: float, infer_s: float) -> None:
+    def note_inference(self, waited_s: float, infer_s: float) -> None:
         """Note how long an image waited for its inference, and how long that took."""
         self._phases["queue"].observe(waited_s)
         self._phases["infer"].observe(infer_s)

@@ -128,10 +128,13 @@ def test_a_delay_waits_for_company_only_until_the_batch_is_full(make: Callable, 
 
 def test_a_delay_ends(make: Callable, model: Model) -> None:
     batcher = make(max_delay_s=0.02, max_size=3)
-    item = submit(batcher, 1.0)
+    timed: list[tuple[float, float]] = []
+    item = BatchItem(rows(1.0), None, on_run=lambda waited_s, infer_s: timed.append((waited_s, infer_s)))
+    batcher.submit(item)
     item.outputs.result(WAIT_S)
     assert model.batches == [[1.0]]
-    assert item.waited_s >= 0.02
+    assert timed[0][0] >= 0.02
+    assert 0 <= timed[0][1] < WAIT_S
 
 
 def test_instances_run_at_the_same_time(make: Callable, model: Model) -> None:

@@ -1,6 +1,7 @@
 """The engine on real bundles: answers are the predictor's, whatever the load and form; nothing outlives its request."""
 
 import asyncio
+import gc
 import io
 import json
 import threading
@@ -375,5 +376,21 @@ def test_samples_are_kept_with_their_file(tiny_bundle: Bundles, tmp_path: Path) 
             await model.predict([picture(1)], context=RequestContext(group="camera-1"))
         names = [path.name for path in (tmp_path / "samples").rglob("*") if path.is_file()]
         assert names
+
+    run(work)
+
+
+def test_nothing_of_a_request_stays_in_memory(tiny_bundle: Bundles) -> None:
+    async def work() -> None:
+        async with serving(tiny_bundle("detection")[0]) as (_, model):
+            gc.disable()  # what is freed only when rings of references are looked for would pile up under load
+            try:
+                answers = await model.predict([picture(seed) for seed in range(4)], keep_images=True)
+                assert model._work._pixels.used_bytes == 4 * 80 * 96 * 3
+                del answers
+                while model._work._pixels.used_bytes:
+                    await asyncio.sleep(0.001)
+            finally:
+                gc.enable()
 
     run(work)
