@@ -1,0 +1,161 @@
+"""Masks of objects as run lengths: a few hundred bytes where the pixels of a photograph would be megabytes.
+
+Pixels are counted column by column from the top left, as COCO does. Source of the text form: `rleToString` and
+`rleFrString` in `common/maskApi.c` of cocodataset/cocoapi.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from visionyard.errors import ShapeError
+
+# Each character carries five bits, the sixth says that more follow; a count of pixels never needs more.
+_MOST_CHARACTERS = 13
+_FIRST_CHARACTER = 48
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The pixels of one object.
+
+    Attributes:
+        size_hw: Height and width of the image, pixels.
+        counts: Lengths of the runs of pixels outside, inside, outside ... in COCO's compressed text.
+    """
+
+    size_hw: tuple[int, int]
+    counts: str
+
+    @classmethod
+    def from_array(cls, pixels: np.ndarray) -> Self:
+        """Take a mask from its pixels, (H, W) bool.
+
+        Raises:
+            ShapeError: It is not (H, W) bool.
+        """
+        if pixels.ndim != 2 or pixels.dtype != np.bool_:
+            raise ShapeError(f"mask: expected (H, W) bool, got {pixels.shape} {pixels.dtype}; compare it with 0 first")
+        flat = pixels.ravel(order="F")
+        edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        if flat.size and flat[0]:
+            edges = np.concatenate([[0], edges])
+        return cls.from_edges(edges, pixels.shape)
+
+    @classmethod
+    def from_edges(cls, edges: np.ndarray, size_hw: tuple[int, int]) -> Self:
+        """Take a mask from the pixels where it begins and ends.
+
+        Args:
+            edges: (E,) int, ascending and no two alike, column * height + row; the first pixel inside, the first
+                outside again, and so on.
+            size_hw: Height and width of the image, pixels.
+        """
+        total = size_hw[0] * size_hw[1]
+        edges = edges[edges < total]
+        return cls((int(size_hw[0]), int(size_hw[1])), _to_text(np.diff(np.concatenate([[0], edges, [total]]))))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Take a mask from `{"size": [height, width], "counts": "..."}`.
+
+        Raises:
+            ShapeError: The runs do not cover an image of that size.
+        """
+        height, width = map(int, values["size"])
+        mask = cls((height, width), str(values["counts"]))
+        mask.edges()
+        return mask
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"size": [height, width], "counts": "..."}`, as COCO has it."""
+        return {"size": list(self.size_hw), "counts": self.counts}
+
+    def edges(self) -> np.ndarray:
+        """Return where it begins and ends, as `from_edges` takes it; the end of the image is the last end at most.
+
+        Raises:
+            ShapeError: The runs do not cover an image of that size.
+        """
+        runs = _from_text(self.counts)
+        total = self.size_hw[0] * self.size_hw[1]
+        if min(self.size_hw) < 0 or (runs < 0).any() or int(runs.sum()) != total:
+            raise ShapeError(
+                f"mask: its runs cover {int(runs.sum())} pixels, expected {total} for {self.size_hw[0]}x"
+                f"{self.size_hw[1]}; it is not of this image, or not COCO's compressed text"
+            )
+        ends = np.cumsum(runs)
+        return ends[:-1] if len(ends) % 2 else ends
+
+    @property
+    def area(self) -> int:
+        """Pixels inside."""
+        edges = self.edges()
+        return int((edges[1::2] - edges[::2]).sum())
+
+    def to_array(self) -> np.ndarray:
+        """Return the pixels, (H, W) bool."""
+        height, width = self.size_hw
+        return _fill(self.edges(), 0, height * width).reshape(width, height).T
+
+    def to_crop(self) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the smallest part that holds the object, without making the whole image.
+
+        Returns:
+            (h, w) bool, and left and top of it in the image; (0, 0) of no size for an empty mask.
+        """
+        edges, height = self.edges(), self.size_hw[0]
+        edges = edges[: len(edges) // 2 * 2]
+        if not len(edges):
+            return np.zeros((0, 0), np.bool_), (0, 0)
+        left, right = int(edges[0]) // height, (int(edges[-1]) - 1) // height + 1
+        columns = _fill(edges, left * height, right * height).reshape(right - left, height)
+        rows = np.flatnonzero(columns.any(axis=0))
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        return columns[:, top:bottom].T, (left, top)
+
+
+def _fill(edges: np.ndarray, start: int, stop: int) -> np.ndarray:
+    bounds = np.concatenate([[start], edges, [stop]])
+    inside = np.arange(len(bounds) - 1) % 2 == 1
+    return np.repeat(inside, np.diff(bounds))
+
+
+def _to_text(runs: np.ndarray) -> str:
+    if len(runs) > 1 and runs[-1] == 0:
+        runs = runs[:-1]
+    left = runs.astype(np.int64)
+    # From the fourth on, the difference to the run before the last: neighbouring columns are alike.
+    left[3:] -= runs[1:-2]
+    characters = np.zeros((len(left), _MOST_CHARACTERS), np.uint8)
+    is_used = np.zeros(characters.shape, np.bool_)
+    is_open = np.ones(len(left), np.bool_)
+    for place in range(_MOST_CHARACTERS):
+        bits = left & 31
+        left >>= 5
+        has_more = np.where(bits & 16, left != -1, left != 0)
+        characters[:, place] = bits + 32 * has_more + _FIRST_CHARACTER
+        is_used[:, place] = is_open
+        is_open = is_open & has_more
+        if not is_open.any():
+            break
+    return characters[is_used].tobytes().decode("ascii")
+
+
+def _from_text(text: str) -> np.ndarray:
+    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - _FIRST_CHARACTER
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ShapeError(f"mask: {text[:40]!r} is not COCO's compressed text of run lengths")
+    ends = np.flatnonzero((codes & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if places.max() >= _MOST_CHARACTERS - 1:
+        raise ShapeError(f"mask: {text[:40]!r} holds a run that no image has")
+    values = np.add.reduceat((codes & 31) << (5 * places), starts)
+    is_negative = (codes[ends] & 16) != 0
+    values -= np.where(is_negative, np.int64(1) << (5 * (places[ends] + 1)), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
