@@ -208,32 +208,33 @@ def test_replacing_a_model_leaves_no_gap(tiny_bundle: Bundles) -> None:
     run(work)
 
 
-def test_a_bundle_of_an_object_store_is_fetched_and_kept(
-    tiny_bundle: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_bundle_of_an_object_store_is_fetched_verified_and_kept(
+    tiny_bundle: Bundles, tmp_path: Path, s3: str
 ) -> None:
-    fetched: list[tuple[str, Path]] = []
+    storage.upload_folder(tiny_bundle("classification")[0], f"{s3}/bundles/toy")
+    kept = tmp_path / "kept"
 
-    def fetch_folder(uri: str, target: Path, *, mirror: bool = False) -> None:
-        fetched.append((uri, target))
-        if uri.endswith("missing"):
-            raise StorageError(f"{uri}: expected files there, found none; check the address")
-        shutil.copytree(tiny_bundle("classification")[0], target, dirs_exist_ok=True)
-
-    monkeypatch.setattr(storage, "fetch_folder", fetch_folder)
-
-    async def work(store: ModelStore) -> None:
-        served = await store.load(a_model("s3://yard/bundles/toy", name="toy"))
+    async def serve(store: ModelStore) -> None:
+        served = await store.load(a_model(f"{s3}/bundles/toy", name="toy"))
         assert len(await served.predict([IMAGE])) == 1
         with pytest.raises(StorageError, match="expected files there"):
-            await store.load(a_model("s3://yard/missing", name="other"))
+            await store.load(a_model(f"{s3}/missing", name="other"))
 
-    run(work, server={"bundle_folder": str(tmp_path / "kept")})
-    run(work)
-    uris = [uri for uri, _ in fetched]
-    assert uris == ["s3://yard/bundles/toy", "s3://yard/missing"] * 2
-    assert [target.parent for _, target in fetched[:2]] == [tmp_path / "kept"] * 2
-    assert (fetched[0][1] / "model.json").is_file()
-    assert not fetched[2][1].exists(), "a folder of the process ends with it"
+    run(serve, server={"bundle_folder": str(kept)})
+    (model_file,) = kept.glob("*/model.onnx")
+    written_at = model_file.stat().st_mtime_ns
+    run(serve, server={"bundle_folder": str(kept)})
+    assert model_file.stat().st_mtime_ns == written_at, "what is there already is not fetched again"
+    run(serve)
+    assert [path.parent.parent for path in tmp_path.rglob("model.json")] == [kept], "elsewhere nothing stays"
+
+    storage.write_bytes(f"{s3}/bundles/toy/model.onnx", b"altered")
+
+    async def refuse(store: ModelStore) -> None:
+        with pytest.raises(ArtifactError, match=r"model\.onnx: expected"):
+            await store.load(a_model(f"{s3}/bundles/toy", name="toy"))
+
+    run(refuse, server={"bundle_folder": str(kept)})
 
 
 def test_a_model_that_does_not_load_at_all(tiny_bundle: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
