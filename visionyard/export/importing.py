@@ -151,7 +151,7 @@ def _check_values(model: Path, spec: ImportSpec, outputs: Sequence[np.ndarray], 
     if not all(np.isfinite(output).all() for output in outputs):
         raise ModelError(f"{model}: the output for a picture of noise holds NaN or infinity")
     if isinstance(spec.postprocessing, DetectionPostprocessing):
-        scores = LAYOUTS[spec.postprocessing.layout].confidence([output[0] for output in outputs])
+        scores = spec.postprocessing.convention.confidence([output[0] for output in outputs])
         low, high = float(scores.min(initial=0.0)), float(scores.max(initial=0.0))
         if low < -_SLACK or high > 1 + _SLACK:
             raise ModelError(

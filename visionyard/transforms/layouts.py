@@ -1,16 +1,19 @@
 """How detectors write what they found: one layout for each convention, from raw output to scores, classes and boxes.
 
-Shapes are written in letters: B images, A candidates, C classes. All boxes leave here as xyxy in input pixels.
+Shapes are written in letters: B images, A candidates, C classes, M prototypes of masks, K points of an object. Boxes
+leave here as xyxy in input pixels, masks and points in pixels of the source image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from visionyard.errors import ShapeError
-from visionyard.geometry import cxcywh_to_xyxy
+from visionyard.geometry import Mask, cxcywh_to_xyxy
+from visionyard.transforms.preprocessing import Placement
+from visionyard.transforms.prototype_masks import masks_from_prototypes
 
 _YOLOX_STRIDES = (8, 16, 32)
 # exp beyond this leaves float32; no box is e^20 strides large.
@@ -32,13 +35,33 @@ class Layout(Protocol):
         """Return the (A,) score of each candidate's best class; `arrays` are the outputs without the batch axis."""
 
     def class_ids(self, arrays: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
-        """Return the (K,) int64 classes of K chosen candidates."""
+        """Return the (N,) int64 classes of N chosen candidates."""
 
     def boxes(self, arrays: Sequence[np.ndarray], chosen: np.ndarray, input_wh: tuple[int, int]) -> np.ndarray:
-        """Return the (K, 4) float64 xyxy of K chosen candidates, pixels of the input of this width and height."""
+        """Return the (N, 4) float64 xyxy of N chosen candidates, pixels of the input of this width and height."""
+
+    def masks(
+        self, arrays: Sequence[np.ndarray], chosen: np.ndarray, xyxy: np.ndarray, placement: Placement
+    ) -> tuple[Mask, ...] | None:
+        """Return the masks of chosen candidates with these boxes in the source image; None where there are none."""
+
+    def keypoints(self, arrays: Sequence[np.ndarray], chosen: np.ndarray, placement: Placement) -> np.ndarray | None:
+        """Return the (N, K, 3) float64 x, y in the source image and confidence of N chosen ones; None: no points."""
 
 
-class Yolo:
+class _OnlyBoxes:
+    def masks(
+        self, arrays: Sequence[np.ndarray], chosen: np.ndarray, xyxy: np.ndarray, placement: Placement
+    ) -> tuple[Mask, ...] | None:
+        """See `Layout`."""
+        return None
+
+    def keypoints(self, arrays: Sequence[np.ndarray], chosen: np.ndarray, placement: Placement) -> np.ndarray | None:
+        """See `Layout`."""
+        return None
+
+
+class Yolo(_OnlyBoxes):
     """Box as centre x, centre y, width, height in input pixels, then C class scores in [0, 1].
 
     Source: Ultralytics YOLOv8 and YOLO11, `Detect` head as exported (docs.ultralytics.com, mode export).
@@ -60,7 +83,66 @@ class Yolo:
         return cxcywh_to_xyxy(arrays[0][:4, chosen].T.astype(np.float64))
 
 
-class End2End:
+class YoloSeg(Yolo):
+    """As `Yolo`, then M mask coefficients for each candidate; the second output holds M prototypes of masks.
+
+    Source: Ultralytics YOLOv8 and YOLO11 `Segment` head as exported (docs.ultralytics.com, tasks segment); Bolya et
+    al., YOLACT, 2019 (arXiv:1904.02689).
+    """
+
+    outputs: ClassVar[dict[str, tuple[str, ...]]] = {
+        "predictions": ("B", "4+C+M", "A"),
+        "prototypes": ("B", "M", "h", "w"),
+    }
+
+    def confidence(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """See `Layout`."""
+        return np.asarray(arrays[0][4 : -len(arrays[1])].max(axis=0))
+
+    def class_ids(self, arrays: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
+        """See `Layout`."""
+        return np.asarray(arrays[0][4 : -len(arrays[1]), chosen].argmax(axis=0))
+
+    def masks(
+        self, arrays: Sequence[np.ndarray], chosen: np.ndarray, xyxy: np.ndarray, placement: Placement
+    ) -> tuple[Mask, ...] | None:
+        """See `Layout`."""
+        return masks_from_prototypes(arrays[1], arrays[0][-len(arrays[1]) :, chosen].T, xyxy, placement)
+
+
+class YoloPose(Yolo):
+    """As `Yolo`, then for each of K points x and y in input pixels and how sure the model sees it, in [0, 1].
+
+    Source: Ultralytics YOLOv8 and YOLO11 `Pose` head as exported (docs.ultralytics.com, tasks pose); Maji et al.,
+    YOLO-Pose, 2022 (arXiv:2204.06806), section 3.
+    """
+
+    outputs: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("B", "4+C+3K", "A")}
+
+    def __init__(self, keypoint_count: int) -> None:
+        """Take K, which the shape alone does not tell.
+
+        Args:
+            keypoint_count: Points of an object.
+        """
+        self._values = 3 * keypoint_count
+
+    def confidence(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """See `Layout`."""
+        return np.asarray(arrays[0][4 : -self._values].max(axis=0))
+
+    def class_ids(self, arrays: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
+        """See `Layout`."""
+        return np.asarray(arrays[0][4 : -self._values, chosen].argmax(axis=0))
+
+    def keypoints(self, arrays: Sequence[np.ndarray], chosen: np.ndarray, placement: Placement) -> np.ndarray | None:
+        """See `Layout`."""
+        points = arrays[0][-self._values :, chosen].T.reshape(len(chosen), -1, 3).astype(np.float64)
+        points[..., :2] = placement.points_to_source(points[..., :2])
+        return np.asarray(points)
+
+
+class End2End(_OnlyBoxes):
     """Rows of xyxy in input pixels, score, class; at most A of them, overlapping ones already taken away.
 
     Source: Wang et al., YOLOv10, 2024 (arXiv:2405.14458), section 3.1; Ultralytics exports with `nms=True` write the
@@ -83,7 +165,7 @@ class End2End:
         return np.asarray(arrays[0][chosen, :4].astype(np.float64))
 
 
-class Yolov5:
+class Yolov5(_OnlyBoxes):
     """Rows of centre x, centre y, width, height in input pixels, objectness, C class scores; both in [0, 1].
 
     The confidence is objectness times class score. Source: Ultralytics YOLOv5 as exported; Redmon and Farhadi, YOLOv3,
@@ -142,7 +224,7 @@ def _yolox_grid(input_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(cells).astype(np.float64), np.concatenate(strides).astype(np.float64)
 
 
-class Ssd:
+class Ssd(_OnlyBoxes):
     """Two outputs: probabilities of the background and C classes, and boxes as xyxy in fractions of the input.
 
     Source: Liu et al., SSD, 2016 (arXiv:1512.02325), section 2.2, with the boxes decoded inside the model, as
@@ -165,60 +247,13 @@ class Ssd:
         return np.asarray(arrays[1][chosen].astype(np.float64) * np.array(input_wh * 2, np.float64))
 
 
-LAYOUTS: dict[str, Layout] = {
-    "yolo": Yolo(),
-    "end2end": End2End(),
-    "yolov5": Yolov5(),
-    "yolox": Yolox(),
-    "ssd": Ssd(),
+LAYOUTS: dict[str, Callable[[int], Layout]] = {
+    "yolo": lambda _: Yolo(),
+    "end2end": lambda _: End2End(),
+    "yolov5": lambda _: Yolov5(),
+    "yolox": lambda _: Yolox(),
+    "ssd": lambda _: Ssd(),
+    "yolo_seg": lambda _: YoloSeg(),
+    "yolo_pose": YoloPose,
 }
-
-
-def check_shapes(
-    expected: dict[str, tuple[str, ...]], outputs: Sequence[np.ndarray], *, known: dict[str, int], convention: str
-) -> None:
-    """Refuse outputs that are not what a convention says.
-
-    Args:
-        expected: For each output its shape; an axis is a number, a letter, or a number and a letter (`4+C`). A letter
-            stands for one size of at least 1 (A may be 0), the same in all outputs.
-        outputs: What a model gave.
-        known: Sizes of letters that are known before, such as the images of the batch.
-        convention: What the message calls it.
-
-    Raises:
-        ShapeError: Another number of outputs, or another shape; gives both.
-    """
-    found = ", ".join(str(array.shape) for array in outputs)
-    wanted = ", ".join(_shape_text(shape, known) for shape in expected.values())
-    sizes = dict(known)
-    fits = len(outputs) == len(expected) and all(
-        len(shape) == array.ndim
-        and all(_fits(axis, size, sizes) for axis, size in zip(shape, array.shape, strict=True))
-        for shape, array in zip(expected.values(), outputs, strict=True)
-    )
-    if not fits:
-        classes = f" and {known['C']} classes" if "C" in known else ""
-        raise ShapeError(
-            f"output: expected {wanted} for {convention}{classes}, got {found or 'none'}; the model does not fit its "
-            "postprocessing spec"
-        )
-
-
-def _fits(axis: str, size: int, sizes: dict[str, int]) -> bool:
-    base, _, letter = axis.rpartition("+") if not axis.isdigit() else (axis, "", "")
-    rest = size - int(base or 0)
-    if not letter:
-        return rest == 0
-    return sizes.setdefault(letter, rest) == rest and rest >= (0 if letter == "A" else 1)
-
-
-def _shape_text(shape: tuple[str, ...], known: dict[str, int]) -> str:
-    axes = []
-    for axis in shape:
-        base, _, letter = axis.rpartition("+") if not axis.isdigit() else (axis, "", "")
-        if letter in known:
-            axes.append(str(known[letter] + int(base or 0)))
-        else:
-            axes.append(axis.replace("+", " + "))
-    return "(" + ", ".join(axes) + ("," if len(axes) == 1 else "") + ")"
+"""By name, what makes a layout from the number of keypoints; all but `yolo_pose` have none."""

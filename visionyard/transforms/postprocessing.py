@@ -7,14 +7,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from visionyard.geometry import non_max_suppression
-from visionyard.transforms.layouts import LAYOUTS, check_shapes
+from visionyard.geometry import Mask, non_max_suppression
+from visionyard.transforms.layouts import LAYOUTS, Layout
+from visionyard.transforms.output_shapes import check_shapes
 from visionyard.transforms.preprocessing import Placement
 
 # More candidates than this before suppression carry no signal, and the time grows with them.
 _MAX_CANDIDATES = 30_000
 
-LayoutName = Literal["yolo", "end2end", "yolov5", "yolox", "ssd"]
+LayoutName = Literal["yolo", "end2end", "yolov5", "yolox", "ssd", "yolo_seg", "yolo_pose"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,15 @@ class Detections:
         xyxy: (N, 4) float64, pixels of the source image.
         class_ids: (N,) int64.
         confidence: (N,) float32 in [0, 1].
+        masks: One an object, of the size of the source image; None for a model that gives none.
+        keypoints: (N, K, 3) float64: x, y in pixels of the source image, confidence; None for a model without.
     """
 
     xyxy: np.ndarray
     class_ids: np.ndarray
     confidence: np.ndarray
+    masks: Sequence[Mask] | None = None
+    keypoints: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.class_ids)
@@ -72,11 +77,17 @@ class DetectionPostprocessing(BaseModel):
     confidence_threshold: float = Field(0.25, ge=0, le=1)
     iou_threshold: float = Field(0.7, gt=0, le=1)
     max_detections: int = Field(300, ge=1)
+    keypoint_count: int = Field(17, ge=1, description="For layout yolo_pose: points of an object; COCO's people: 17.")
+
+    @property
+    def convention(self) -> Layout:
+        """What reads the model's outputs."""
+        return LAYOUTS[self.layout](self.keypoint_count)
 
     @property
     def outputs(self) -> dict[str, tuple[str, ...]]:
         """The model's outputs in the order `apply` takes them, each with its shape in letters: B images, C classes."""
-        return LAYOUTS[self.layout].outputs
+        return self.convention.outputs
 
     def check(self, outputs: Sequence[np.ndarray], *, count: int, class_count: int | None = None) -> None:
         """Refuse outputs that do not fit the layout.
@@ -89,7 +100,9 @@ class DetectionPostprocessing(BaseModel):
         Raises:
             ShapeError: Another number of outputs, or another shape; gives both.
         """
-        known = {"B": count} if class_count is None else {"B": count, "C": class_count}
+        known = {"B": count, "K": self.keypoint_count}
+        if class_count is not None:
+            known["C"] = class_count
         check_shapes(self.outputs, outputs, known=known, convention=f"layout {self.layout}")
 
     def apply(
@@ -132,7 +145,7 @@ class DetectionPostprocessing(BaseModel):
         iou_threshold: float,
         max_detections: int,
     ) -> Detections:
-        layout = LAYOUTS[self.layout]
+        layout = self.convention
         scores = layout.confidence(arrays) if arrays[0].size else np.zeros(0, np.float32)
         chosen = np.flatnonzero(scores >= confidence_threshold)
         limit = max_detections if layout.is_suppressed else _MAX_CANDIDATES
@@ -144,8 +157,15 @@ class DetectionPostprocessing(BaseModel):
             kept = non_max_suppression(
                 xyxy, confidence, class_ids, iou_threshold=iou_threshold, max_count=max_detections
             )
-            xyxy, confidence, class_ids = xyxy[kept], confidence[kept], class_ids[kept]
-        return Detections(placement.to_source(xyxy), class_ids, confidence)
+            chosen, xyxy, confidence, class_ids = chosen[kept], xyxy[kept], confidence[kept], class_ids[kept]
+        xyxy = placement.to_source(xyxy)
+        return Detections(
+            xyxy,
+            class_ids,
+            confidence,
+            masks=layout.masks(arrays, chosen, xyxy, placement),
+            keypoints=layout.keypoints(arrays, chosen, placement),
+        )
 
 
 class ClassificationPostprocessing(BaseModel):

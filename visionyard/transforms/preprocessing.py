@@ -38,10 +38,14 @@ class Placement:
         Returns:
             (N, 4) float64, pixels of the source image.
         """
-        scale = np.array(self.scale_xy * 2, dtype=np.float64)
-        offset = np.array(self.offset_xy * 2, dtype=np.float64)
-        limit = np.array(self.source_wh * 2, dtype=np.float64)
-        return np.clip((np.asarray(xyxy, dtype=np.float64) - offset) / scale, 0.0, limit)
+        corners = np.asarray(xyxy, dtype=np.float64).reshape(-1, 2, 2)
+        return self.points_to_source(corners).reshape(-1, 4)
+
+    def points_to_source(self, xy: np.ndarray) -> np.ndarray:
+        """Turn points of the input, (..., 2) x and y, into float64 points of the source image, clipped to it."""
+        scale, offset = np.array(self.scale_xy, np.float64), np.array(self.offset_xy, np.float64)
+        limit = np.array(self.source_wh, np.float64)
+        return np.asarray(np.clip((np.asarray(xy, dtype=np.float64) - offset) / scale, 0.0, limit))
 
 
 class PreprocessingSpec(BaseModel):
