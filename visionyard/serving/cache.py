@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import Any, Protocol, get_args
@@ -20,6 +20,7 @@ import numpy as np
 
 from visionyard.config.serving_config import CacheConfig
 from visionyard.errors import ConfigError
+from visionyard.geometry import Mask
 from visionyard.serving.options import PredictOptions
 from visionyard.transforms import Prediction
 
@@ -87,9 +88,9 @@ class ResponseCache:
         return None
 
     def put(self, key: str, answer: CachedAnswer) -> None:
-        """Keep an answer."""
+        """Keep an answer, if it consists of numbers and masks."""
         text = _to_text(answer)
-        for store in self._stores:
+        for store in self._stores if text is not None else ():
             store.put(key, text)
 
     def close(self) -> None:
@@ -240,13 +241,20 @@ class RedisTexts:
         return answer
 
 
-def _to_text(answer: CachedAnswer) -> bytes:
-    arrays = {}
+def _to_text(answer: CachedAnswer) -> bytes | None:
+    """Return an answer as JSON, None when it holds something else than numbers and masks."""
+    arrays, masks = {}, {}
     for field in fields(answer.prediction):
-        value = np.ascontiguousarray(getattr(answer.prediction, field.name))
-        arrays[field.name] = [value.dtype.str, value.shape, base64.b64encode(value.tobytes()).decode()]
+        value = getattr(answer.prediction, field.name)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            arrays[field.name] = [value.dtype.str, value.shape, base64.b64encode(value.tobytes()).decode()]
+        elif isinstance(value, Sequence) and all(isinstance(each, Mask) for each in value):
+            masks[field.name] = [each.to_json() for each in value]
+        elif value is not None:
+            return None
     kind = type(answer.prediction).__name__
-    return json.dumps({"width": answer.width, "height": answer.height, "kind": kind, "arrays": arrays}).encode()
+    size = {"width": answer.width, "height": answer.height}
+    return json.dumps({**size, "kind": kind, "arrays": arrays, "masks": masks}).encode()
 
 
 def _from_text(text: bytes) -> CachedAnswer | None:
@@ -257,6 +265,7 @@ def _from_text(text: bytes) -> CachedAnswer | None:
             name: np.frombuffer(base64.b64decode(data), np.dtype(kind)).reshape(shape)
             for name, (kind, shape, data) in values["arrays"].items()
         }
-        return CachedAnswer(int(values["width"]), int(values["height"]), _KINDS[values["kind"]](**arrays))
+        masks = {name: [Mask.from_json(each) for each in listed] for name, listed in values["masks"].items()}
+        return CachedAnswer(int(values["width"]), int(values["height"]), _KINDS[values["kind"]](**arrays, **masks))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -1,5 +1,6 @@
 """The response cache: what a key depends on, its bounds, that answers come back bit for bit, and Redis up and down."""
 
+import json
 import logging
 import shutil
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from visionyard.config.serving_config import CacheConfig
 from visionyard.errors import ConfigError
+from visionyard.geometry import Mask
 from visionyard.serving.cache import CachedAnswer, MemoryTexts, RedisTexts, ResponseCache, open_cache
 from visionyard.serving.options import PredictOptions
 from visionyard.transforms import Classification, Detections
@@ -28,6 +30,17 @@ DETECTIONS = CachedAnswer(
     ),
 )
 EMPTY = CachedAnswer(1, 2, Detections(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.float32)))
+OBJECTS = CachedAnswer(
+    6,
+    5,
+    Detections(
+        np.array([[0.0, 1.0, 2.0, 3.0]]),
+        np.array([1], np.int64),
+        np.array([0.5], np.float32),
+        masks=[Mask.from_array(np.arange(30).reshape(5, 6) % 4 == 0)],
+        keypoints=np.array([[[1.0, 2.0, 0.5], [3.0, 4.0, 0.1]]]),
+    ),
+)
 CLASSIFICATION = CachedAnswer(5, 7, Classification(np.array([0.25, 0.7, 0.05], np.float32)))
 
 
@@ -40,6 +53,9 @@ def assert_equal(found: CachedAnswer | None, expected: CachedAnswer) -> None:
     )
     for name, value in vars(expected.prediction).items():
         got = getattr(found.prediction, name)
+        if not isinstance(value, np.ndarray):
+            assert got == value
+            continue
         assert got.dtype == value.dtype
         assert np.array_equal(got, value)
 
@@ -54,12 +70,20 @@ def test_off_by_default() -> None:
     assert open_cache(CacheConfig(), on_failure=lambda: None) is None
 
 
-@pytest.mark.parametrize("answer", [DETECTIONS, EMPTY, CLASSIFICATION], ids=["boxes", "none", "class"])
+@pytest.mark.parametrize(
+    "answer", [DETECTIONS, EMPTY, OBJECTS, CLASSIFICATION], ids=["boxes", "none", "masks", "class"]
+)
 def test_answers_come_back_bit_for_bit(answer: CachedAnswer) -> None:
     cache = memory()
     assert cache.get("a") is None
     cache.put("a", answer)
     assert_equal(cache.get("a"), answer)
+
+
+def test_an_answer_with_something_else_in_it_is_not_kept() -> None:
+    cache = memory()
+    cache.put("a", CachedAnswer(1, 1, Classification(np.array([object()]))))
+    assert cache.get("a") is None
 
 
 def test_a_key_is_the_content_the_bundle_and_what_was_asked() -> None:
@@ -123,11 +147,24 @@ def test_threads_share_it() -> None:
     assert 0 < texts.size_bytes <= 20_000
 
 
+def a_text(kind: str, **arrays: list) -> bytes:
+    return json.dumps({"width": 1, "height": 1, "kind": kind, "arrays": arrays, "masks": {}}).encode()
+
+
 @pytest.mark.parametrize(
-    "text", [b"", b"[]", b"{}", b"\xff", b'{"width": 1, "height": 1, "kind": "os", "arrays": {}}',
-             b'{"width": 1, "height": 1, "kind": "Classification", "arrays": {"probabilities": ["|O", [1], "QUFB"]}}',
-             b'{"width": 1, "height": 1, "kind": "Classification", "arrays": {"probabilities": ["<f4", [9], "AAAA"]}}'],
-)  # fmt: skip
+    "text",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"[]", id="list"),
+        pytest.param(b"{}", id="no keys"),
+        pytest.param(b"\xff", id="not text"),
+        pytest.param(a_text("os"), id="unknown kind"),
+        pytest.param(a_text("Classification"), id="no array"),
+        pytest.param(a_text("Classification", probabilities=["|O", [1], "QUFBQUFBQUE="]), id="objects"),
+        pytest.param(a_text("Classification", probabilities=["<f4", [9], "AAAAAA=="]), id="other shape"),
+        pytest.param(a_text("Classification", probabilities=["<f4", [1], "AAAAAA=="], x=["<f4", [0], ""]), id="more"),
+    ],
+)
 def test_a_text_that_is_none_of_ours_is_no_answer(text: bytes) -> None:
     texts = MemoryTexts(4000, 10.0)
     texts.put("a", text)
