@@ -127,7 +127,7 @@ class CheckpointStore:
         }
         name = f"checkpoint-{state.epoch:05d}-{state.step:08d}.pt"
         with writing(f"{self.uri}/{name}") as stream:
-            hashing = _HashingStream(stream)
+            hashing: Any = _HashingStream(stream)  # torch writes to anything with write and flush
             torch.save(content, hashing)
         entry = CheckpointEntry(name, hashing.sha256, state.epoch, state.step, fitness, dict(metrics))
         self.entries = [other for other in self.entries if other.file != name] + [entry]
