@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from visionyard.config.serving_config import LimitsConfig, ServingConfig
 from visionyard.errors import NotFoundError, RequestError
@@ -117,7 +117,7 @@ class Answering:
         given = request.inputs[0]
         parameters = _options_of(request)
         if tensors.is_image(given):
-            images = await _off_loop(given, tensors.read_images)
+            images = await _off_loop(given, lambda tensor: tensors.read_images(tensor, self._config.limits.max_images))
             outputs = tensors.answers_to_outputs(await self.predict(model, images, parameters, info), model.classes)
         elif given.name == model.manifest.input.name:
             if parameters:

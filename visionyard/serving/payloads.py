@@ -10,7 +10,7 @@ import orjson
 
 from visionyard.errors import RequestError, TooLargeError
 from visionyard.serving.inputs import ImageInput
-from visionyard.serving.tensors import decode_base64
+from visionyard.serving.tensors import decode_base64, kinds_of
 
 _FORMS = '{"b64": "..."}, {"url": "..."}, base64 text or pixels as lists (H, W, 3)'
 # Above this, decoding takes a thread: the event loop answers health checks meanwhile.
@@ -109,6 +109,9 @@ def _read(entry: Any, where: str) -> "ImageInput | _Url":
 
 
 def _pixels(entry: list[Any], where: str) -> np.ndarray:
+    # Before numpy sees them: it makes every element as wide as the longest text among them.
+    if kinds_of(entry) != {int}:
+        raise RequestError(f"{where}: expected pixels (H, W, 3) of whole numbers from 0 to 255, or {_FORMS}")
     try:
         values = np.asarray(entry)
     except ValueError:

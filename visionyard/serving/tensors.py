@@ -8,12 +8,13 @@ import binascii
 import math
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 
-from visionyard.errors import RequestError
+from visionyard.errors import RequestError, TooLargeError
 from visionyard.inference.bundle import BundleManifest
 from visionyard.serving.answers import ImageAnswer
 from visionyard.serving.kserve_sdk import InferInput, InferOutput
@@ -35,6 +36,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype(np.float64),
 }
 _BYTES = "BYTES"
+_MOST_ELEMENTS = 2**40
 
 
 def read_tensor(given: InferInput) -> np.ndarray | list[bytes]:
@@ -80,6 +82,9 @@ def _count(given: InferInput) -> int:
         raise RequestError(f"input {given.name!r}: shape {str(shape)[:80]}: expected whole numbers, none below 0")
     if len(shape) > 8:
         raise RequestError(f"input {given.name!r}: shape of {len(shape)} dimensions: expected at most 8")
+    # Also with a side of 0 numpy refuses what it could not address.
+    if math.prod(size or 1 for size in shape) > _MOST_ELEMENTS:
+        raise RequestError(f"input {given.name!r}: shape {str(shape)[:80]}: more than any request holds")
     return math.prod(shape)
 
 
@@ -144,6 +149,9 @@ def decode_base64(text: object, where: str) -> bytes:
 def _numbers(data: Any, dtype: np.dtype[Any], datatype: str, name: str) -> np.ndarray:
     if not isinstance(data, list):
         raise RequestError(f"input {name!r}: data: expected a list of numbers")
+    # Before numpy sees them: it makes every element as wide as the longest text among them.
+    if not kinds_of(data) <= {bool, int, float}:
+        raise RequestError(f"input {name!r}: data: expected numbers of datatype {datatype}")
     try:
         values = np.asarray(data)
     except ValueError:
@@ -159,17 +167,35 @@ def _numbers(data: Any, dtype: np.dtype[Any], datatype: str, name: str) -> np.nd
     return values.astype(dtype)
 
 
+def kinds_of(values: list[Any]) -> set[type]:
+    """Return the types of what lists in lists hold; with `list` among them when they are not all equally deep."""
+    kinds = set(map(type, values))
+    while kinds == {list}:
+        values = list(chain.from_iterable(values))
+        kinds = set(map(type, values))
+    return kinds
+
+
 def is_image(given: InferInput) -> bool:
     """Whether a tensor holds images rather than the model's own input."""
     return bool(given.name == IMAGE and given.datatype in {_BYTES, "UINT8"})
 
 
-def read_images(given: InferInput) -> list[bytes | np.ndarray]:
+def read_images(given: InferInput, max_images: int | None = None) -> list[bytes | np.ndarray]:
     """Return the images of a tensor `image`: BYTES [N], UINT8 [H, W, 3] or UINT8 [N, H, W, 3].
+
+    Args:
+        given: The tensor.
+        max_images: More are refused before any is read: empty ones cost nothing to send. None: any number.
 
     Raises:
         RequestError: It does not hold images.
+        TooLargeError: It holds too many.
     """
+    elements = _count(given)
+    count = elements if given.datatype == _BYTES else given.shape[0] if len(given.shape) == 4 else 1
+    if max_images is not None and count > max_images:
+        raise TooLargeError(f"the request holds {count} images; at most {max_images} are taken")
     values = read_tensor(given)
     if isinstance(values, list):
         return list(values)
@@ -198,7 +224,7 @@ def describe_outputs(manifest: BundleManifest) -> list[dict[str, Any]]:
             {"name": "confidence", "datatype": "FP32", "shape": [-1]},
             {"name": "class_id", "datatype": "INT64", "shape": [-1]},
         ]
-    else:
+    if manifest.task == "classification":
         named.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, len(manifest.classes)]})
     return named + [{"name": own.name, "datatype": "FP32", "shape": own.shape} for own in manifest.outputs]
 
