@@ -18,6 +18,10 @@ from visionyard.config.serving_config import LimitsConfig
 _MAX_HEAD_BYTES = 64 * 1024
 
 
+class _HeadError(Exception):
+    """The head is too large; ends the parser's work."""
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection.
 
@@ -28,6 +32,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     limits: ClassVar[LimitsConfig] = LimitsConfig()
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _field_bytes = 0
     _is_in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -50,7 +55,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         # Data that ended the head may hold some of the body too, so only a head that goes on is measured.
         if self._is_in_head and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, f"the request's headers have more than {_MAX_HEAD_BYTES} bytes; send fewer")
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
         """A request begins: its head has so much time."""
@@ -59,15 +64,35 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._start_timer()
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """Take the target, or a part of it."""
+        self._measure(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._measure(len(name) + len(value) + 4)  # colon, space, line end
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """The head is there."""
+        self._field_bytes = 0
         self._stop_timer()
         self._is_in_head = False
         self._head_bytes = 0
         super().on_headers_complete()
 
+    def _measure(self, size: int) -> None:
+        """Count a part of a head that came in one piece with its end, which `data_received` does not measure."""
+        self._field_bytes += size
+        if self._field_bytes > _MAX_HEAD_BYTES:
+            raise _HeadError
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
+        if self._field_bytes > _MAX_HEAD_BYTES:
+            self._refuse_head()
+            return
         self._refuse(400, f"{msg} Send HTTP/1.1.")
 
     def _start_timer(self) -> None:
@@ -83,6 +108,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(408, f"the request's headers did not arrive within {self.limits.body_timeout_s:g} s")
         else:
             self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"the request's headers have more than {_MAX_HEAD_BYTES} bytes; send fewer")
 
     def _refuse(self, status: int, message: str, retry_after: str = "") -> None:
         request_id = secrets.token_hex(16)

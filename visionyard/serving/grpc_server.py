@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from structlog.typing import FilteringBoundLogger
 
 from visionyard.config.serving_config import ServingConfig
@@ -95,12 +96,20 @@ class GrpcGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             for name, value in handler_call_details.invocation_metadata or ()
         }
 
+        def read(data: bytes) -> Any:
+            # gRPC itself would answer UNKNOWN, and write a trace for each such message.
+            try:
+                return handler.request_deserializer(data)
+            except DecodeError:
+                return None
+
         async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            return await self._answer(handler.unary_unary, method, headers, request, context)
+            work = _refuse_unreadable if request is None else handler.unary_unary
+            return await self._answer(work, method, headers, request, context)
 
         return grpc.unary_unary_rpc_method_handler(
             answer,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=read,
             response_serializer=handler.response_serializer,
         )
 
@@ -190,6 +199,10 @@ def _channel_options(config: ServingConfig) -> list[tuple[str, int]]:
         ("grpc.http2.max_ping_strikes", 5),
         ("grpc.max_concurrent_streams", config.limits.max_connections),
     ]
+
+
+async def _refuse_unreadable(_request: Any, _context: grpc.aio.ServicerContext) -> Any:
+    raise RequestError("the message cannot be read; send the request of this method as protobuf")
 
 
 def open_grpc(

@@ -70,7 +70,7 @@ class ModelStore:
         """
         model = self._models.get(name)
         if model is None:
-            raise NotFoundError(f"model {name!r}: not served here; served: {', '.join(self.names()) or 'none'}")
+            raise NotFoundError(f"model {name[:64]!r}: not served here; served: {', '.join(self.names()) or 'none'}")
         return model
 
     async def load(self, model: ServedModelConfig) -> ServedModel:
