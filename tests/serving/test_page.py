@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
+from visionyard.geometry import Mask
 
 BOXES = "document.querySelectorAll('#drawing rect.box').length"
 ROWS = "document.querySelectorAll('#found tbody tr').length"
@@ -137,6 +140,28 @@ def test_a_class_is_shown_with_its_probabilities(browser: Any, server: Any) -> N
     assert browser.js(ROWS) == len(expected["top"])
     assert browser.js("document.getElementById('controls').hidden")
     assert browser.complaints() == []
+
+
+def test_masks_are_read_and_drawn(browser: Any, server: Any) -> None:
+    rng = np.random.default_rng(2)
+    _open(browser, server.url, "boxes")
+    for density in (0.1, 0.5, 0.98):
+        pixels = rng.random((61, 47)) < density
+        edges = np.flatnonzero(np.diff(pixels.ravel(order="F"), prepend=False, append=False))
+        text = json.dumps(Mask.from_array(pixels).to_json())
+        runs = browser.js(f"runsOf({text}.counts)")
+        assert np.cumsum(runs)[:-1].tolist() == edges[edges < pixels.size].tolist()
+        shown = browser.js(
+            f"(async () => {{ const drawn = maskPicture({text}, [5, 7, 40.5, 50], {{hue: 0, lightness: 0.5}});"
+            "const image = new Image(); image.src = drawn.getAttribute('href'); await image.decode();"
+            "const canvas = new OffscreenCanvas(image.width, image.height); const context = canvas.getContext('2d');"
+            "context.drawImage(image, 0, 0);"
+            "const data = context.getImageData(0, 0, image.width, image.height).data;"
+            "return [image.width, image.height, data.filter((_, place) => place % 4 === 3).join(',')]; })()"
+        )
+        width, height, alpha = shown
+        found = np.array([int(one) for one in alpha.split(",")]).reshape(height, width) > 0
+        np.testing.assert_array_equal(found, pixels[7:50, 5:41])
 
 
 def test_a_broken_image_is_told_in_words(browser: Any, server: Any) -> None:

@@ -210,10 +210,24 @@ def _to_prediction(record: Mapping[str, Any]) -> "tuple[Any, list[str]]":
     confidence = np.array([score["confidence"] for score in scores], np.float32)
     if "boxes" in record:
         xyxy = np.array([box["xyxy"] for box in scores], np.float64).reshape(-1, 4)
-        return Detections(xyxy, ids, confidence), classes
+        return Detections(xyxy, ids, confidence, **_details(scores)), classes
     probabilities = np.zeros(len(classes), np.float32)
     probabilities[ids] = confidence
     return Classification(probabilities), classes
+
+
+def _details(boxes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return masks and keypoints of boxes as `Detections` takes them, those that the model gives."""
+    import numpy as np
+
+    from visionyard.geometry import Mask
+
+    details: dict[str, Any] = {}
+    if boxes and "mask" in boxes[0]:
+        details["masks"] = [Mask.from_json(box["mask"]) for box in boxes]
+    if boxes and "keypoints" in boxes[0]:
+        details["keypoints"] = np.array([box["keypoints"] for box in boxes], np.float64)
+    return details
 
 
 def _found(record: Mapping[str, Any]) -> str:

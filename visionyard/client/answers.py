@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from visionyard.errors import VisionyardError
 
 _PIXEL_DIGITS = 2
@@ -34,13 +36,23 @@ class Box(ClassScore):
 
     Attributes:
         xyxy: Left, top, right, bottom in pixels of the image that was given to the client.
+        mask: Of a model that gives masks, else None: `{"size": [height, width], "counts": "..."}` in COCO's run
+            lengths, of the size of that image; `visionyard.geometry.Mask.from_json` and pycocotools read it.
+        keypoints: Of a model that gives keypoints, else None: x, y in pixels of that image, confidence.
     """
 
     xyxy: tuple[float, float, float, float]
+    mask: Mapping[str, Any] | None = None
+    keypoints: tuple[tuple[float, float, float], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as the server's JSON has them."""
-        return {**super().to_json(), "xyxy": list(self.xyxy)}
+        values: dict[str, Any] = {**super().to_json(), "xyxy": list(self.xyxy)}
+        if self.mask is not None:
+            values["mask"] = dict(self.mask)
+        if self.keypoints is not None:
+            values["keypoints"] = [list(point) for point in self.keypoints]
+        return values
 
 
 @dataclass(frozen=True)
@@ -113,12 +125,8 @@ def to_result(values: Mapping[str, Any], source_wh: tuple[int, int] | None) -> I
     try:
         width, height = source_wh or (int(values["width"]), int(values["height"]))
         if "boxes" in values:
-            scale = (width / values["width"], height / values["height"])
-            boxes = tuple(
-                Box(**_score(box), xyxy=_placed(box["xyxy"], scale if source_wh else None, (width, height)))
-                for box in values["boxes"]
-            )
-            return DetectedImage(width, height, boxes)
+            scale = (width / values["width"], height / values["height"]) if source_wh else None
+            return DetectedImage(width, height, tuple(_box(box, scale, (width, height)) for box in values["boxes"]))
         return ClassifiedImage(width, height, tuple(ClassScore(**_score(one)) for one in values["top"]))
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise VisionyardError(
@@ -133,6 +141,31 @@ def _score(values: Mapping[str, Any]) -> dict[str, Any]:
         "class_id": int(values["class_id"]),
         "confidence": float(values["confidence"]),
     }
+
+
+def _box(values: Mapping[str, Any], scale_xy: tuple[float, float] | None, size_wh: tuple[int, int]) -> Box:
+    mask, points = values.get("mask"), values.get("keypoints")
+    factor_x, factor_y = scale_xy or (1.0, 1.0)
+    return Box(
+        **_score(values),
+        xyxy=_placed(values["xyxy"], scale_xy, size_wh),
+        mask=mask if mask is None or scale_xy is None else _resized(mask, size_wh),
+        keypoints=None
+        if points is None
+        else tuple(
+            (round(x * factor_x, _PIXEL_DIGITS), round(y * factor_y, _PIXEL_DIGITS), sure) for x, y, sure in points
+        ),
+    )
+
+
+def _resized(values: Mapping[str, Any], size_wh: tuple[int, int]) -> dict[str, Any]:
+    # Only here: a client that scales nothing needs neither.
+    from PIL import Image
+
+    from visionyard.geometry import Mask
+
+    pixels = Image.fromarray(Mask.from_json(values).to_array().astype("uint8"))
+    return Mask.from_array(np.asarray(pixels.resize(size_wh, Image.Resampling.NEAREST)) > 0).to_json()
 
 
 def _placed(

@@ -57,7 +57,10 @@ def parquet_schema() -> Any:
     """Return the columns of a Parquet part; what a record lacks is null."""
     import pyarrow as pa
 
+    mask = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
     score = [("class", pa.string()), ("class_id", pa.int32()), ("confidence", pa.float64())]
+    points = pa.list_(pa.list_(pa.float64()))
+    box = [*score, ("xyxy", pa.list_(pa.float64())), ("mask", mask), ("keypoints", points)]
     columns: list[tuple[str, Any]] = [
         ("path", pa.string()),
         ("split", pa.string()),
@@ -65,7 +68,7 @@ def parquet_schema() -> Any:
         ("frame_index", pa.int64()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("boxes", pa.list_(pa.struct([*score, ("xyxy", pa.list_(pa.float64()))]))),
+        ("boxes", pa.list_(pa.struct(box))),
         *score,
         ("top", pa.list_(pa.struct(score))),
         ("error", pa.string()),
@@ -90,7 +93,14 @@ def read_part(address: str, file_format: FileFormat) -> Iterator[dict[str, Any]]
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROW_GROUP_COUNT):
                 for row in batch.to_pylist():
-                    yield {name: value for name, value in row.items() if value is not None}
+                    record = _without_nulls(row)
+                    if "boxes" in record:
+                        record["boxes"] = [_without_nulls(box) for box in record["boxes"]]
+                    yield record
+
+
+def _without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
 
 
 class Tally:

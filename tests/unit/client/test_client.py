@@ -119,6 +119,26 @@ def test_scaled_images_have_boxes_in_the_pixels_of_the_given_one(server: Any) ->
     assert server.requests[2][2] == _png(90, 80)
 
 
+def test_masks_and_keypoints_come_along(server: Any) -> None:
+    from visionyard.geometry import Mask
+
+    pixels = np.zeros((80, 96), np.bool_)
+    pixels[20:40, 10:30] = True
+    box = {**BOX, "mask": Mask.from_array(pixels).to_json(), "keypoints": [[12.0, 22.0, 0.9], [20.5, 30.0, 0.1]]}
+    server.answers = [_answer({**FOUND, "boxes": [box]})]
+
+    with Client(server.url) as client:
+        found = client.predict(_png())
+        scaled = client.predict(_png(960, 800), downsize_px=96)
+
+    assert found.to_json()["boxes"] == [box]
+    assert isinstance(scaled, DetectedImage)
+    large = scaled.boxes[0]
+    assert large.keypoints == ((120.0, 220.0, 0.9), (205.0, 300.0, 0.1))
+    assert large.mask is not None
+    np.testing.assert_array_equal(Mask.from_json(large.mask).to_array(), pixels.repeat(10, axis=0).repeat(10, axis=1))
+
+
 def test_a_turned_photo_is_scaled_upright(server: Any) -> None:
     server.answers = [_answer({"width": 50, "height": 100, "boxes": []})]
     stream = io.BytesIO()
