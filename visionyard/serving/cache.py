@@ -90,7 +90,9 @@ class ResponseCache:
     def put(self, key: str, answer: CachedAnswer) -> None:
         """Keep an answer, if it consists of numbers and masks."""
         text = _to_text(answer)
-        for store in self._stores if text is not None else ():
+        if text is None:
+            return
+        for store in self._stores:
             store.put(key, text)
 
     def close(self) -> None:
