@@ -224,7 +224,7 @@ def _details(boxes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     details: dict[str, Any] = {}
     if boxes and "mask" in boxes[0]:
-        details["masks"] = [Mask.from_json(box["mask"]) for box in boxes]
+        details["masks"] = [Mask.from_json(box["mask"]["rle"]) for box in boxes]
     if boxes and "keypoints" in boxes[0]:
         details["keypoints"] = np.array([box["keypoints"] for box in boxes], np.float64)
     return details

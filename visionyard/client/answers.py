@@ -38,18 +38,22 @@ class Box(ClassScore):
         xyxy: Left, top, right, bottom in pixels of the image that was given to the client.
         mask: Of a model that gives masks, else None: `{"size": [height, width], "counts": "..."}` in COCO's run
             lengths, of the size of that image; `visionyard.geometry.Mask.from_json` and pycocotools read it.
+        polygons: Where they were asked for in its place, else None: outlines x, y, x, y, ... in pixels of that image.
         keypoints: Of a model that gives keypoints, else None: x, y in pixels of that image, confidence.
     """
 
     xyxy: tuple[float, float, float, float]
     mask: Mapping[str, Any] | None = None
+    polygons: tuple[tuple[float, ...], ...] | None = None
     keypoints: tuple[tuple[float, float, float], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as the server's JSON has them."""
         values: dict[str, Any] = {**super().to_json(), "xyxy": list(self.xyxy)}
         if self.mask is not None:
-            values["mask"] = dict(self.mask)
+            values["mask"] = {"rle": dict(self.mask)}
+        if self.polygons is not None:
+            values["polygons"] = [list(polygon) for polygon in self.polygons]
         if self.keypoints is not None:
             values["keypoints"] = [list(point) for point in self.keypoints]
         return values
@@ -144,17 +148,18 @@ def _score(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _box(values: Mapping[str, Any], scale_xy: tuple[float, float] | None, size_wh: tuple[int, int]) -> Box:
-    mask, points = values.get("mask"), values.get("keypoints")
-    factor_x, factor_y = scale_xy or (1.0, 1.0)
+    mask, polygons, points = values.get("mask"), values.get("polygons"), values.get("keypoints")
+    factors = scale_xy or (1.0, 1.0)
+
+    def scaled(place: list[float]) -> tuple[float, ...]:
+        return tuple(round(value * factors[axis % 2], _PIXEL_DIGITS) for axis, value in enumerate(place))
+
     return Box(
         **_score(values),
         xyxy=_placed(values["xyxy"], scale_xy, size_wh),
-        mask=mask if mask is None or scale_xy is None else _resized(mask, size_wh),
-        keypoints=None
-        if points is None
-        else tuple(
-            (round(x * factor_x, _PIXEL_DIGITS), round(y * factor_y, _PIXEL_DIGITS), sure) for x, y, sure in points
-        ),
+        mask=None if mask is None else mask["rle"] if scale_xy is None else _resized(mask["rle"], size_wh),
+        polygons=None if polygons is None else tuple(map(scaled, polygons)),
+        keypoints=None if points is None else tuple((*scaled(point[:2]), point[2]) for point in points),
     )
 
 

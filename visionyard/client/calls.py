@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 from urllib.parse import urlsplit
 
 from visionyard.client.images import ImageLike, SentImage, in_requests, to_sent
@@ -20,12 +20,12 @@ class Call:
     Attributes:
         model: Its name on the server; empty: the only one there is.
         images: At least one.
-        parameters: `confidence`, `iou`, `max_detections`, `top_k`, those that were given.
+        parameters: `confidence`, `iou`, `max_detections`, `top_k`, `masks`, those that were given.
     """
 
     model: str
     images: list[SentImage]
-    parameters: Mapping[str, float | int] = field(default_factory=dict)
+    parameters: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
 class Options(TypedDict, total=False):
@@ -37,6 +37,7 @@ class Options(TypedDict, total=False):
         iou: Boxes of a class that overlap more are one object, in (0, 1].
         max_detections: Most boxes an image.
         top_k: Most classes of a classified image.
+        masks: How masks are written: `rle` (the default), `polygons` or `none`.
         downsize_px: Images whose longer side is longer are scaled to that and sent as JPEG; boxes come back in the
             pixels of the image given. Faster over slow networks, and a little less exact.
     """
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
     iou: float | None
     max_detections: int | None
     top_k: int | None
+    masks: Literal["rle", "polygons", "none"] | None
     downsize_px: int | None
 
 
@@ -66,11 +68,12 @@ def to_calls(images: Iterable[ImageLike], options: Options, *, model: str) -> li
         raise ConfigError(f"option {unknown[0]!r}: expected one of {', '.join(Options.__annotations__)}")
     downsize_px = options.get("downsize_px")
     sent = [to_sent(image, position=number, downsize_px=downsize_px) for number, image in enumerate(images)]
-    asked: dict[str, float | int | None] = {
+    asked: dict[str, float | int | str | None] = {
         "confidence": options.get("confidence"),
         "iou": options.get("iou"),
         "max_detections": options.get("max_detections"),
         "top_k": options.get("top_k"),
+        "masks": options.get("masks"),
     }
     parameters = {name: value for name, value in asked.items() if value is not None}
     name = options.get("model") or model

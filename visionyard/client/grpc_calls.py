@@ -51,6 +51,8 @@ def infer_request(call: Call) -> Any:
         entry = request.parameters.add(key=name)
         if isinstance(value, int):
             entry.value.int64_param = value
+        elif isinstance(value, str):
+            entry.value.string_param = value
         else:  # the protocol has no floating-point parameter
             entry.value.string_param = repr(float(value))
     return request

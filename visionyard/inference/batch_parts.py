@@ -57,7 +57,7 @@ def parquet_schema() -> Any:
     """Return the columns of a Parquet part; what a record lacks is null."""
     import pyarrow as pa
 
-    mask = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
+    mask = pa.struct([("rle", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())]))])
     score = [("class", pa.string()), ("class_id", pa.int32()), ("confidence", pa.float64())]
     points = pa.list_(pa.list_(pa.float64()))
     box = [*score, ("xyxy", pa.list_(pa.float64())), ("mask", mask), ("keypoints", points)]

@@ -124,16 +124,20 @@ def test_masks_and_keypoints_come_along(server: Any) -> None:
 
     pixels = np.zeros((80, 96), np.bool_)
     pixels[20:40, 10:30] = True
-    box = {**BOX, "mask": Mask.from_array(pixels).to_json(), "keypoints": [[12.0, 22.0, 0.9], [20.5, 30.0, 0.1]]}
+    mask = {"rle": Mask.from_array(pixels).to_json()}
+    points = [[12.0, 22.0, 0.9], [20.5, 30.0, 0.1]]
+    box = {**BOX, "mask": mask, "polygons": [[10.0, 20.0, 30.0, 20.0, 30.0, 40.0]], "keypoints": points}
     server.answers = [_answer({**FOUND, "boxes": [box]})]
 
     with Client(server.url) as client:
-        found = client.predict(_png())
+        found = client.predict(_png(), masks="polygons")
         scaled = client.predict(_png(960, 800), downsize_px=96)
 
     assert found.to_json()["boxes"] == [box]
     assert isinstance(scaled, DetectedImage)
     large = scaled.boxes[0]
+    assert server.requests[0][0] == "POST /predict?masks=polygons"
+    assert large.polygons == ((100.0, 200.0, 300.0, 200.0, 300.0, 400.0),)
     assert large.keypoints == ((120.0, 220.0, 0.9), (205.0, 300.0, 0.1))
     assert large.mask is not None
     np.testing.assert_array_equal(Mask.from_json(large.mask).to_array(), pixels.repeat(10, axis=0).repeat(10, axis=1))
