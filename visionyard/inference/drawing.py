@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from visionyard.transforms import Classification, Detections, Prediction
 
 _GOLDEN_ANGLE = 0.381966
+# Points below it are those that the model believes hidden or outside.
+_LEAST_KEYPOINT_CONFIDENCE = 0.5
 _Colour = tuple[int, int, int]
 
 
@@ -28,19 +30,38 @@ def draw_prediction(image: np.ndarray, prediction: Prediction, classes: Sequence
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        prediction: Boxes in its pixels, or its class.
+        prediction: Boxes in its pixels, with masks and keypoints where there are some, or its class.
         classes: Class names in the order of their ids.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    canvas = Image.fromarray(image).copy()
+    canvas = Image.fromarray(_with_masks(image, prediction)).copy()
     draw = ImageDraw.Draw(canvas)
     if isinstance(prediction, Detections):
         _draw_boxes(draw, prediction, classes, canvas.size)
     else:
         _draw_class(draw, prediction, classes, canvas.size)
     return np.asarray(canvas)
+
+
+def _with_masks(image: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """Return the image with each object's mask laid over it, half transparent; the image itself where there is none."""
+    if not isinstance(prediction, Detections) or not prediction.masks:
+        return image
+    tinted = image.copy()
+    for position in reversed(range(len(prediction))):
+        crop, (left, top) = prediction.masks[position].to_crop()
+        part = tinted[top : top + crop.shape[0], left : left + crop.shape[1]]
+        colour = np.array(class_colour(int(prediction.class_ids[position])), np.uint16)
+        part[crop] = (part[crop] + colour) // 2
+    return tinted
+
+
+def _draw_keypoints(draw: ImageDraw.ImageDraw, points: np.ndarray, colour: _Colour, radius_px: float) -> None:
+    for x, y, confidence in points.tolist():
+        if confidence >= _LEAST_KEYPOINT_CONFIDENCE:
+            draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), fill=colour)
 
 
 def _draw_boxes(
@@ -53,6 +74,8 @@ def _draw_boxes(
         left, top, right, bottom = (float(value) for value in prediction.xyxy[position])
         colour = class_colour(class_id)
         draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=thickness)
+        if prediction.keypoints is not None:
+            _draw_keypoints(draw, prediction.keypoints[position], colour, 1.5 * thickness)
         text = f"{classes[class_id]} {prediction.confidence[position]:.0%}"
         _draw_label(draw, text, (left, top), colour, font, size_wh)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from visionyard.geometry import Mask
 from visionyard.inference import class_colour, draw_prediction
 from visionyard.transforms import Classification, Detections
 
@@ -30,6 +31,23 @@ def test_nothing_found_nothing_drawn() -> None:
     image = np.full((20, 30, 3), 7, np.uint8)
 
     np.testing.assert_array_equal(draw_prediction(image, _detections(), CLASSES), image)
+
+
+def test_masks_are_laid_over_and_keypoints_dotted() -> None:
+    pixels = np.zeros((200, 300), np.bool_)
+    pixels[80:120, 60:90] = True
+    one = _detections((50, 60, 150, 160))
+    points = np.array([[[120.0, 120.0, 0.9], [130.0, 140.0, 0.1]]])
+    found = Detections(one.xyxy, one.class_ids, one.confidence, masks=[Mask.from_array(pixels)], keypoints=points)
+    image = np.full((200, 300, 3), 100, np.uint8)
+
+    drawn = draw_prediction(image, found, CLASSES)
+
+    expected = (100 + np.array(class_colour(0))) // 2
+    np.testing.assert_array_equal(drawn[80:120, 60:90], np.broadcast_to(expected, (40, 30, 3)))
+    assert tuple(drawn[120, 120]) == class_colour(0)
+    assert (drawn[140, 130] == 100).all() and (drawn[79, 75] == 100).all()
+    assert (image == 100).all()
 
 
 def test_lines_grow_with_the_image() -> None:
