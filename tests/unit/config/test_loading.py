@@ -86,7 +86,7 @@ def load(folder: Path, text: str, *, overrides: tuple[str, ...] = (), **environm
         ),
         pytest.param(
             {"data": DATA, "export": {"formats": ["onx"]}},
-            "export.formats.0 = 'onx': input should be 'onnx' or 'torchscript'",
+            "export.formats.0 = 'onx': input should be 'onnx', 'torchscript', 'onnx-fp16', 'onnx-int8' or 'openvino'",
             id="format",
         ),
         pytest.param(

@@ -35,7 +35,7 @@ def test_every_key_stands_there_below_its_description() -> None:
         "  # Passes over the training split. (1 or more; default 20)",
         "  # Frames kept per second of video, by presentation time. (above 0, at most 240; default 2.0)",
         "  # JPEG quality of the kept frames; 95 is near lossless. (from 50 to 100; default 95)",
-        "  # Formats of the model bundle. (any of onnx, torchscript; default [onnx, torchscript])",
+        "  # onnx, torchscript, onnx-fp16, onnx-int8, openvino; default [onnx, torchscript])",
         "  # Images per call. (1 or more entries; default [1, 8])",
         "  # Share of the items for validation while training. (above 0, below 0.9; default 0.15)",
         "  # fp16 or bf16 halve memory on GPUs; no is exact. (one of no, fp16, bf16; default 'no')",
