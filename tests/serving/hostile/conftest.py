@@ -1,14 +1,17 @@
 """What all hostile tests hold the server to: after each it lives, is ready, small, and had no fault of its own."""
 
 import base64
+import importlib.util
 import json
 import socket
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,6 +113,28 @@ def png(width: int, height: int, rows: bytes | None = None, *, is_whole: bool = 
 def b64(data: bytes) -> str:
     """Return base64 text."""
     return base64.b64encode(data).decode()
+
+
+@pytest.fixture(scope="session")
+def shared_server(bundle_arguments: list[str]) -> Iterator[Any]:
+    """Return one server for all modules that need no settings of their own."""
+    spec = importlib.util.spec_from_file_location("serving_fixtures", Path(__file__).parent.parent / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    running = module.launch(*bundle_arguments)
+    assert running.process.poll() is None, "".join(running.log_lines)
+    yield running
+    assert running.stop() == 0
+    running.process.stdout.close()
+    running.process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def server(shared_server: Any) -> Any:
+    return shared_server
 
 
 @pytest.fixture
