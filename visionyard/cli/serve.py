@@ -90,7 +90,7 @@ def _lines(listening: "Listening") -> list[str]:
     if not listening.models:
         also = f", gRPC on {listening.grpc_address}" if listening.grpc_address else ""
         return [f"listening on {listening.url}{also}; loading ..."]
-    lines = [f"{each.name}: {each.format} on {each.device} ({each.reason})" for each in listening.models]
+    lines = [f"{each.name}: {each.reason}" for each in listening.models]
     url = listening.url
     for host, tried in _ANY_HOST.items():
         url = url.replace(f"//{host}:", f"//{tried}:")

@@ -12,8 +12,8 @@ from visionyard.inference.backends import Backend
 _MAX_INSTANCES = 16
 _GPU_BATCH = 8
 # Pixels of all images of an inference on a CPU. More images than that cost more processor time each, fewer leave some
-# unused. Milliseconds of processor time an image, ONNX Runtime 1.31, one thread, batches of 1, 2, 4, 8, lowest of three
-# rounds on a machine of two cores that others used too:
+# unused. Milliseconds of processor time an image, ONNX Runtime 1.31, one thread, batches of 1, 2, 4, 8,
+# on a machine of two cores that others used too:
 #      96 px mobilenet_v3_small   0.62  0.48  0.41  0.37
 #     128 px yolov8n-cls          1.43  1.33  1.29  1.25
 #     192 px yolo11n              7.00  6.26  6.00  5.93
