@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from visionyard import events
 from visionyard.data.media import HEAD_BYTES, MEDIA_EXTENSIONS, sniff_media_type
 from visionyard.errors import ConfigError, MediaError
+from visionyard.geometry.outlines import mask_to_polygons
 from visionyard.inference.predictor import Predictor
-from visionyard.transforms import Classification, Prediction, load_image
+from visionyard.transforms import Classification, Detections, Prediction, load_image
 from visionyard.video.streaming import stream_frames
 
 TOP_COUNT = 5
+MaskForm = Literal["rle", "polygons", "none"]
 _PIXEL_DIGITS, _CONFIDENCE_DIGITS, _TIME_DIGITS = 2, 5, 3
 
 
@@ -62,16 +64,21 @@ class PathPrediction(Picture):
         return {"path": str(self.path), **self.place(), **prediction_to_json(self.prediction, classes)}
 
 
-def prediction_to_json(prediction: Prediction, classes: Sequence[str], *, top_count: int = TOP_COUNT) -> dict[str, Any]:
+def prediction_to_json(
+    prediction: Prediction, classes: Sequence[str], *, top_count: int = TOP_COUNT, masks: MaskForm = "rle"
+) -> dict[str, Any]:
     """Return a prediction as plain values.
 
     Args:
         prediction: Boxes, or a class.
         classes: Class names in the order of their ids.
         top_count: Classes listed of a classification.
+        masks: How masks are written, where the model gives some.
 
     Returns:
-        {"boxes": [{"class", "class_id", "confidence", "xyxy"}, ...]}, most confident first, xyxy in pixels; or
+        {"boxes": [{"class", "class_id", "confidence", "xyxy"}, ...]}, most confident first, xyxy in pixels. A box may
+        also have "mask", {"rle": {"size": [height, width], "counts": "..."}} as COCO's compressed run lengths, or
+        "polygons", [[x, y, x, y, ...], ...]; and "keypoints", [[x, y, confidence], ...]. Or
         {"class", "class_id", "confidence", "top": [{"class", "class_id", "confidence"}, ...]}, at most `top_count`.
     """
     if isinstance(prediction, Classification):
@@ -79,12 +86,27 @@ def prediction_to_json(prediction: Prediction, classes: Sequence[str], *, top_co
         top = [_named(classes, int(index), float(prediction.probabilities[index])) for index in order]
         return {**top[0], "top": top}
     boxes = []
-    for class_id, confidence, xyxy in zip(
-        prediction.class_ids, prediction.confidence, prediction.xyxy.tolist(), strict=True
+    for position, (class_id, confidence, xyxy) in enumerate(
+        zip(prediction.class_ids, prediction.confidence, prediction.xyxy.tolist(), strict=True)
     ):
         corners = [round(value, _PIXEL_DIGITS) for value in xyxy]
-        boxes.append({**_named(classes, int(class_id), float(confidence)), "xyxy": corners})
+        named = _named(classes, int(class_id), float(confidence))
+        boxes.append({**named, "xyxy": corners, **_instance_to_json(prediction, position, masks)})
     return {"boxes": boxes}
+
+
+def _instance_to_json(prediction: Detections, position: int, masks: MaskForm) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if prediction.masks is not None and masks == "rle":
+        values["mask"] = {"rle": prediction.masks[position].to_json()}
+    if prediction.masks is not None and masks == "polygons":
+        values["polygons"] = mask_to_polygons(prediction.masks[position])
+    if prediction.keypoints is not None:
+        values["keypoints"] = [
+            [round(x, _PIXEL_DIGITS), round(y, _PIXEL_DIGITS), round(confidence, _CONFIDENCE_DIGITS)]
+            for x, y, confidence in prediction.keypoints[position].tolist()
+        ]
+    return values
 
 
 def predict_paths(

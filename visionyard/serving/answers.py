@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from visionyard.inference.paths import TOP_COUNT, prediction_to_json
+from visionyard.inference.paths import TOP_COUNT, MaskForm, prediction_to_json
 from visionyard.transforms import Prediction
 
 
@@ -20,6 +20,7 @@ class ImageAnswer:
         prediction: Boxes in its pixels, or its class.
         image: (H, W, 3) uint8 RGB, only when it was asked for.
         top_k: Classes that `to_json` lists of a classification.
+        masks: How `to_json` writes masks.
     """
 
     width: int
@@ -27,6 +28,7 @@ class ImageAnswer:
     prediction: Prediction
     image: np.ndarray | None = None
     top_k: int = TOP_COUNT
+    masks: MaskForm = "rle"
 
     def to_json(self, classes: Sequence[str], top_k: int | None = None) -> dict[str, Any]:
         """Return plain values: as `visionyard predict --json`, with the width and height of the image.
@@ -35,7 +37,8 @@ class ImageAnswer:
             classes: Class names in the order of their ids.
             top_k: Classes listed of a classification; None takes what the request asked for.
         """
-        listed = prediction_to_json(self.prediction, classes, top_count=self.top_k if top_k is None else top_k)
+        top_count = self.top_k if top_k is None else top_k
+        listed = prediction_to_json(self.prediction, classes, top_count=top_count, masks=self.masks)
         return {"width": self.width, "height": self.height, **listed}
 
 

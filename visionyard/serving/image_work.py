@@ -144,7 +144,7 @@ class ImageWork:
             # There was no room to keep it, so it is decoded once more.
             image = read_image(question.given, self._limits, index=question.index)
         width, height = prepared.placements[0].source_wh
-        return ImageAnswer(width, height, prediction, image, _top_k(options))
+        return ImageAnswer(width, height, prediction, image, _top_k(options), options.masks or "rle")
 
     def remember(self, prepared: Prepared, answer: ImageAnswer) -> None:
         """Let the cache and those who watch have an answer that was given; what fails here is only logged."""
@@ -173,9 +173,10 @@ class ImageWork:
     def _recall(self, key: str, options: PredictOptions) -> ImageAnswer | None:
         found = None if self._cache is None else self._cache.get(key)
         self._lookups["miss" if found is None else "hit"].inc()
-        return (
-            None if found is None else ImageAnswer(found.width, found.height, found.prediction, None, _top_k(options))
-        )
+        if found is None:
+            return None
+        masks = options.masks or "rle"
+        return ImageAnswer(found.width, found.height, found.prediction, None, _top_k(options), masks)
 
 
 class PixelBudget:

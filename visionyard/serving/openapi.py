@@ -1,12 +1,13 @@
 """What the OpenAPI document says beyond what FastAPI reads from the handlers: bodies, parameters, refusals."""
 
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from visionyard import __version__
 from visionyard.config.serving_config import LimitsConfig
+from visionyard.inference.paths import MaskForm
 
 _BYTES = {"type": "string", "format": "binary"}
 _REFUSAL = {
@@ -71,14 +72,23 @@ JPEG: dict[str, Any] = {
     "content": {"image/jpeg": {"schema": _BYTES}},
 }
 PREDICT_PARAMETERS: list[dict[str, Any]] = [
-    {"name": name, "in": "query", "required": False, "schema": {"type": kind}, "description": words}
-    for name, kind, words in (
-        ("model", "string", "Name of the model; not needed where one is served."),
-        ("confidence", "number", "Lowest confidence of a detection, 0 to 1."),
-        ("iou", "number", "Overlap above which the less confident of two boxes is dropped, 0 to 1."),
-        ("max_detections", "integer", "Most boxes of an image."),
-        ("top_k", "integer", "Classes listed of a classification."),
-    )
+    *(
+        {"name": name, "in": "query", "required": False, "schema": {"type": kind}, "description": words}
+        for name, kind, words in (
+            ("model", "string", "Name of the model; not needed where one is served."),
+            ("confidence", "number", "Lowest confidence of a detection, 0 to 1."),
+            ("iou", "number", "Overlap above which the less confident of two boxes is dropped, 0 to 1."),
+            ("max_detections", "integer", "Most boxes of an image."),
+            ("top_k", "integer", "Classes listed of a classification."),
+        )
+    ),
+    {
+        "name": "masks",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "string", "enum": list(get_args(MaskForm))},
+        "description": "How masks are written, where the model gives some: COCO's run lengths if not given.",
+    },
 ]
 PREDICT_BODY: dict[str, Any] = {
     "requestBody": {

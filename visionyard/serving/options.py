@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import get_args
 
 from visionyard.config.serving_config import LimitsConfig
 from visionyard.errors import RequestError
+from visionyard.inference.paths import MaskForm
 
 
 @dataclass(frozen=True)
@@ -16,23 +18,26 @@ class PredictOptions:
         iou: Overlap above which the less confident of two boxes is dropped, in (0, 1].
         max_detections: Most boxes of an image, 1 to limits.max_detections.
         top_k: Classes listed of a classification, 1 to limits.max_top_k; five when None.
+        masks: How masks are written, for models that give some: `rle` (when None), `polygons`, `none`.
     """
 
     confidence: float | None = None
     iou: float | None = None
     max_detections: int | None = None
     top_k: int | None = None
+    masks: MaskForm | None = None
 
     @classmethod
     def from_values(cls, values: Mapping[str, object], limits: LimitsConfig) -> "PredictOptions":
         """Check what a caller sent.
 
         Args:
-            values: Names to numbers, or to their text as in a query string; None and empty text count as not given.
+            values: Names to values, numbers also as their text in a query string; None and empty text count as not
+                given.
             limits: Within these.
 
         Raises:
-            RequestError: A name is unknown, or a value is no number or outside its range; names all of them.
+            RequestError: A name is unknown, or a value is of another kind or outside its range; names all of them.
         """
         ranges: dict[str, tuple[float, float, bool]] = {
             "confidence": (limits.min_confidence, 1.0, True),
@@ -40,10 +45,15 @@ class PredictOptions:
             "max_detections": (1, limits.max_detections, True),
             "top_k": (1, limits.max_top_k, True),
         }
-        problems, taken = [], {}
+        problems: list[str] = []
+        taken: dict[str, object] = {}
         for name, value in values.items():
-            if name not in ranges:
-                problems.append(f"parameter {_shown(name)}: unknown; known: {', '.join(ranges)}")
+            if name == "masks" and value in (*get_args(MaskForm), None, ""):
+                taken[name] = value or None
+            elif name == "masks":
+                problems.append(f"parameter masks = {_shown(value)}: expected one of {', '.join(get_args(MaskForm))}")
+            elif name not in ranges:
+                problems.append(f"parameter {_shown(name)}: unknown; known: {', '.join(cls.names())}")
             elif value is not None and value != "":
                 number = _number(value, is_whole=name in {"max_detections", "top_k"})
                 low, high, is_low_allowed = ranges[name]

@@ -125,19 +125,19 @@ class YoloPose(Yolo):
         Args:
             keypoint_count: Points of an object.
         """
-        self._values = 3 * keypoint_count
+        self._count = keypoint_count
 
     def confidence(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """See `Layout`."""
-        return np.asarray(arrays[0][4 : -self._values].max(axis=0))
+        return np.asarray(arrays[0][4 : -3 * self._count].max(axis=0))
 
     def class_ids(self, arrays: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
         """See `Layout`."""
-        return np.asarray(arrays[0][4 : -self._values, chosen].argmax(axis=0))
+        return np.asarray(arrays[0][4 : -3 * self._count, chosen].argmax(axis=0))
 
     def keypoints(self, arrays: Sequence[np.ndarray], chosen: np.ndarray, placement: Placement) -> np.ndarray | None:
         """See `Layout`."""
-        points = arrays[0][-self._values :, chosen].T.reshape(len(chosen), -1, 3).astype(np.float64)
+        points = arrays[0][-3 * self._count :, chosen].T.reshape(len(chosen), self._count, 3).astype(np.float64)
         points[..., :2] = placement.points_to_source(points[..., :2])
         return np.asarray(points)
 

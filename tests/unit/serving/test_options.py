@@ -17,6 +17,8 @@ LIMITS = LimitsConfig(min_confidence=0.05, max_top_k=10, max_detections=300)
         pytest.param({"confidence": "0.5", "top_k": "3"}, PredictOptions(confidence=0.5, top_k=3), id="text"),
         pytest.param({"confidence": None, "iou": ""}, PredictOptions(), id="not given"),
         pytest.param({"confidence": 0.05, "iou": 1}, PredictOptions(confidence=0.05, iou=1.0), id="borders"),
+        pytest.param({"masks": "polygons"}, PredictOptions(masks="polygons"), id="form of masks"),
+        pytest.param({"masks": "", "top_k": 2}, PredictOptions(top_k=2), id="no form of masks"),
         pytest.param({"max_detections": 300.0}, PredictOptions(max_detections=300), id="whole float"),
     ],
 )
@@ -40,6 +42,8 @@ def test_values_within_the_limits(values: dict, options: PredictOptions) -> None
         pytest.param({"top_k": True}, "top_k = True: expected", id="flag"),
         pytest.param({"max_detections": [1]}, r"max_detections = \[1\]: expected", id="list"),
         pytest.param({"max_detections": "9" * 5000}, "max_detections = '9999", id="long text"),
+        pytest.param({"masks": "png"}, "masks = 'png': expected one of rle, polygons, none$", id="form of masks"),
+        pytest.param({"masks": ["rle"]}, r"masks = \['rle'\]: expected one of", id="list of forms"),
         pytest.param({"confidnce": 1}, "'confidnce': unknown; known: confidence, iou, max_det", id="name"),
     ],
 )
