@@ -6,11 +6,12 @@ It keeps a connection that never sends a whole head for ever (slow-loris), grows
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from visionyard.config.serving_config import LimitsConfig
 
@@ -34,6 +35,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _field_bytes = 0
     _is_in_head = True
+    _cycles: Sequence[RequestResponseCycle] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it."""
@@ -44,8 +46,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
+        """Forget a connection, and let its requests know."""
         self._stop_timer()
+        # uvicorn tells the newest request only; an older one would go on and write to what is closed.
+        for cycle in self._cycles:
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -81,6 +87,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._head_bytes = 0
         super().on_headers_complete()
+        self._cycles = [cycle for cycle in (*self._cycles, self.cycle) if not cycle.response_complete]
 
     def _measure(self, size: int) -> None:
         """Count a part of a head that came in one piece with its end, which `data_received` does not measure."""
