@@ -17,7 +17,7 @@ from visionyard import storage
 from visionyard.errors import ArtifactError, ConfigError, StorageError
 from visionyard.inference import Predictor, predict_paths
 from visionyard.inference.batch import BatchSettings, BatchSummary, predict_batch
-from visionyard.inference.batch_parts import read_part
+from visionyard.inference.batch_parts import read_part, writing_part
 
 MakeBundle = Callable[[str], tuple[Path, Path]]
 
@@ -170,6 +170,27 @@ def test_between_stores(tiny_bundle: MakeBundle, folder: Path, clip: Path, s3: s
             assert by_name[Path(record["path"]).name]["boxes"] == record["boxes"]
     storage.delete(f"{s3}/out/part-00001.jsonl")
     assert _run(bundle, [f"{s3}/in", f"{s3}/dataset"], f"{s3}/out", part_item_count=5).resumed_part_count == 5
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
+def test_masks_and_keypoints_survive_in_parts(tmp_path: Path, file_format: Any) -> None:
+    box = {"class": "red", "class_id": 1, "confidence": 0.75, "xyxy": [1.0, 2.0, 3.0, 4.0]}
+    mask = {"rle": {"size": [8, 9], "counts": "52`0"}}
+    records = [
+        {
+            "path": "a.png",
+            "width": 9,
+            "height": 8,
+            "boxes": [{**box, "mask": mask, "keypoints": [[1.0, 2.0, 0.5]]}, box],
+        },
+        {"path": "b.png", "error": "not an image"},
+        {"path": "c.png", "split": "test", "width": 9, "height": 8, "boxes": []},
+    ]
+    address = str(tmp_path / "part")
+    with writing_part(address, file_format) as write:
+        for record in records:
+            write(record)
+    assert list(read_part(address, file_format)) == records
 
 
 def test_memory_does_not_grow_with_the_items(tiny_bundle: MakeBundle, tmp_path: Path) -> None:
