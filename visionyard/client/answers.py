@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from visionyard.errors import VisionyardError
+from visionyard.geometry import Mask
 
 _PIXEL_DIGITS = 2
 
@@ -36,14 +37,14 @@ class Box(ClassScore):
 
     Attributes:
         xyxy: Left, top, right, bottom in pixels of the image that was given to the client.
-        mask: Of a model that gives masks, else None: `{"size": [height, width], "counts": "..."}` in COCO's run
-            lengths, of the size of that image; `visionyard.geometry.Mask.from_json` and pycocotools read it.
+        mask: Of a model that gives masks, else None: of the size of that image; `to_array` gives its pixels, `to_json`
+            COCO's run lengths, which pycocotools reads.
         polygons: Where they were asked for in its place, else None: outlines x, y, x, y, ... in pixels of that image.
         keypoints: Of a model that gives keypoints, else None: x, y in pixels of that image, confidence.
     """
 
     xyxy: tuple[float, float, float, float]
-    mask: Mapping[str, Any] | None = None
+    mask: Mask | None = None
     polygons: tuple[tuple[float, ...], ...] | None = None
     keypoints: tuple[tuple[float, float, float], ...] | None = None
 
@@ -51,7 +52,7 @@ class Box(ClassScore):
         """Return plain values as the server's JSON has them."""
         values: dict[str, Any] = {**super().to_json(), "xyxy": list(self.xyxy)}
         if self.mask is not None:
-            values["mask"] = {"rle": dict(self.mask)}
+            values["mask"] = {"rle": self.mask.to_json()}
         if self.polygons is not None:
             values["polygons"] = [list(polygon) for polygon in self.polygons]
         if self.keypoints is not None:
@@ -148,7 +149,8 @@ def _score(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _box(values: Mapping[str, Any], scale_xy: tuple[float, float] | None, size_wh: tuple[int, int]) -> Box:
-    mask, polygons, points = values.get("mask"), values.get("polygons"), values.get("keypoints")
+    runs, polygons, points = values.get("mask"), values.get("polygons"), values.get("keypoints")
+    mask = None if runs is None else Mask.from_json(runs["rle"])
     factors = scale_xy or (1.0, 1.0)
 
     def scaled(place: list[float]) -> tuple[float, ...]:
@@ -157,20 +159,18 @@ def _box(values: Mapping[str, Any], scale_xy: tuple[float, float] | None, size_w
     return Box(
         **_score(values),
         xyxy=_placed(values["xyxy"], scale_xy, size_wh),
-        mask=None if mask is None else mask["rle"] if scale_xy is None else _resized(mask["rle"], size_wh),
+        mask=mask if mask is None or scale_xy is None else _resized(mask, size_wh),
         polygons=None if polygons is None else tuple(map(scaled, polygons)),
         keypoints=None if points is None else tuple((*scaled(point[:2]), point[2]) for point in points),
     )
 
 
-def _resized(values: Mapping[str, Any], size_wh: tuple[int, int]) -> dict[str, Any]:
-    # Only here: a client that scales nothing needs neither.
+def _resized(mask: Mask, size_wh: tuple[int, int]) -> Mask:
+    # Only here: a client that scales nothing needs none of it.
     from PIL import Image
 
-    from visionyard.geometry import Mask
-
-    pixels = Image.fromarray(Mask.from_json(values).to_array().astype("uint8"))
-    return Mask.from_array(np.asarray(pixels.resize(size_wh, Image.Resampling.NEAREST)) > 0).to_json()
+    pixels = Image.fromarray(mask.to_array().astype("uint8"))
+    return Mask.from_array(np.asarray(pixels.resize(size_wh, Image.Resampling.NEAREST)) > 0)
 
 
 def _placed(

@@ -140,7 +140,7 @@ def test_masks_and_keypoints_come_along(server: Any) -> None:
     assert large.polygons == ((100.0, 200.0, 300.0, 200.0, 300.0, 400.0),)
     assert large.keypoints == ((120.0, 220.0, 0.9), (205.0, 300.0, 0.1))
     assert large.mask is not None
-    np.testing.assert_array_equal(Mask.from_json(large.mask).to_array(), pixels.repeat(10, axis=0).repeat(10, axis=1))
+    np.testing.assert_array_equal(large.mask.to_array(), pixels.repeat(10, axis=0).repeat(10, axis=1))
 
 
 def test_a_turned_photo_is_scaled_upright(server: Any) -> None:
