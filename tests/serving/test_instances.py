@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,14 +193,10 @@ def test_the_client_gives_masks_and_keypoints(protocol: str, instances: Any, pho
     assert isinstance(discs, DetectedImage) and isinstance(small, DetectedImage)
     assert isinstance(outlines, DetectedImage) and isinstance(points, DetectedImage)
     assert discs.boxes[0].mask is not None and small.boxes[0].mask is not None
-    _is_disc(_mask(discs.boxes[0].mask).to_array())
-    _is_disc(_mask(small.boxes[0].mask).to_array())
+    _is_disc(discs.boxes[0].mask.to_array())
+    _is_disc(small.boxes[0].mask.to_array())
     assert outlines.boxes[0].mask is None and outlines.boxes[0].polygons
     assert points.boxes[0].keypoints is not None and points.boxes[0].keypoints[0][2] == pytest.approx(0.9)
-
-
-def _mask(given: Any) -> Mask:
-    return given if isinstance(given, Mask) else Mask.from_json(given)
 
 
 def test_a_mask_is_drawn(http: httpx.Client, photograph: bytes) -> None:
@@ -210,3 +207,39 @@ def test_a_mask_is_drawn(http: httpx.Client, photograph: bytes) -> None:
     change = np.abs(drawn - plain).mean(axis=2)
     inside = _expected()
     assert change[inside].mean() > 4 * change[100:].mean()
+
+
+def _drop_on_page(browser: Any, url: str, model: str, photograph: bytes) -> None:
+    browser.open(f"{url}/", width=1400)
+    browser.wait("document.getElementById('facts').textContent !== ''")
+    text = base64.b64encode(photograph).decode()
+    browser.js(
+        f"{{const menu = document.getElementById('model'); menu.value = '{model}';"
+        "menu.dispatchEvent(new Event('change'));}"
+    )
+    browser.wait(f"document.getElementById('name').textContent === '{model}'")
+    browser.js(
+        f"{{const bytes = Uint8Array.from(atob('{text}'), (one) => one.charCodeAt(0));"
+        "const files = new DataTransfer(); files.items.add(new File([bytes], 'a.jpg', {type: 'image/jpeg'}));"
+        "window.dispatchEvent(new DragEvent('drop', {dataTransfer: files, cancelable: true}));}"
+    )
+    browser.wait("document.getElementById('status').textContent.includes('answered in')")
+
+
+def test_the_page_shows_masks_and_keypoints(browser: Any, instances: Any, photograph: bytes) -> None:
+    _drop_on_page(browser, instances.url, "discs", photograph)
+    place = browser.js(
+        "['x', 'y', 'width', 'height'].map((key) => Number(document.querySelector('#drawing image').getAttribute(key)))"
+    )
+    _drop_on_page(browser, instances.url, "points", photograph)
+    points = browser.js(
+        "[...document.querySelectorAll('#drawing circle')].map((one) =>"
+        " [Number(one.getAttribute('cx')), Number(one.getAttribute('cy'))])"
+    )
+
+    left, top, right, bottom = XYXY
+    assert place == [math.floor(left), math.floor(top), math.ceil(right) - math.floor(left),
+                     math.ceil(bottom) - math.floor(top)]  # fmt: skip
+    x, y, _ = POINTS[0]
+    assert points == [pytest.approx([(x - OFFSET_XY[0]) / SCALE_XY[0], (y - OFFSET_XY[1]) / SCALE_XY[1]], abs=0.01)]
+    assert browser.complaints() == []
