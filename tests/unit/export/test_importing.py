@@ -76,6 +76,34 @@ def test_outputs_are_taken_by_name_in_the_layout_s_order(write_onnx_file: Callab
     np.testing.assert_allclose(found.confidence, [0.9])
 
 
+def test_masks_and_keypoints_are_imported(write_onnx_file: Callable[..., Path], tmp_path: Path) -> None:
+    picture = np.zeros((64, 96, 3), np.uint8)  # twice as large as the input
+    coefficients, point = np.array([[1, 1]]), np.array([[24, 0], [16, 0], [0.75, 0]])
+    segmenting = write_onnx_file({"found": np.vstack([YOLO, coefficients]), "maps": np.ones((1, 8, 12))})
+    masks = import_model(segmenting, _spec(postprocessing={"layout": "yolo_seg"}), tmp_path / "masks")
+    posing = write_onnx_file({"found": np.vstack([YOLO, point])}, name="points.onnx")
+    how = {"layout": "yolo_pose", "keypoint_count": 1}
+    points = import_model(posing, _spec(postprocessing=how), tmp_path / "points")
+
+    with Predictor.from_bundle(masks.bundle) as predictor:
+        (found,) = predictor.predict([picture])
+    with Predictor.from_bundle(points.bundle) as predictor:
+        (posed,) = predictor.predict([picture])
+
+    assert [one.shape for one in masks.manifest.outputs] == [[-1, 7, 2], [-1, 1, 8, 12]]
+    expected = np.zeros((64, 96), np.bool_)
+    expected[22:42, 28:68] = True
+    assert np.array_equal(found.masks[0].to_array(), expected)
+    assert posed.keypoints.tolist() == [[[48, 32, 0.75]]]
+    assert Bundle.open(points.bundle).manifest.postprocessing == points.manifest.postprocessing
+
+
+def test_a_layout_that_would_fit_is_named(write_onnx_file: Callable[..., Path], tmp_path: Path) -> None:
+    model = write_onnx_file({"found": np.vstack([YOLO, [[1, 1]]]), "maps": np.ones((1, 8, 12))})
+    with pytest.raises(ModelError, match="of these shapes would be layout yolo_seg"):
+        import_model(model, _spec(postprocessing={"layout": "ssd"}), tmp_path / "bundle")
+
+
 def test_sample_images_give_statistics_and_a_preview(write_onnx_file: Callable[..., Path], tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from visionyard.errors import ConfigError, MediaError
+from visionyard.geometry import Mask
 from visionyard.inference import Predictor, predict_paths, prediction_to_json
 from visionyard.transforms import Classification, Detections
 
@@ -118,3 +119,26 @@ def test_plain_values_of_predictions() -> None:
             {"class": "blue", "class_id": 0, "confidence": 0.25},
         ],
     }
+
+
+def test_masks_and_keypoints_in_json() -> None:
+    pixels = np.zeros((4, 6), np.bool_)
+    pixels[1:3, 2:5] = True
+    found = Detections(
+        np.array([[2.0, 1, 5, 3]]),
+        np.array([0]),
+        np.array([0.5], np.float32),
+        masks=[Mask.from_array(pixels)],
+        keypoints=np.array([[[2.004, 1.5, 0.123456]]]),
+    )
+
+    (rle,), (polygons,), (none,) = (
+        prediction_to_json(found, ["cat"], masks=form)["boxes"] for form in ("rle", "polygons", "none")
+    )
+
+    # By hand: columns of 4; 9 pixels outside, 2 in, 2 out, 2 in, 2 out, 2 in, 5 out; differences from the fourth on.
+    assert rle["mask"] == {"rle": {"size": [4, 6], "counts": "9220003"}}
+    assert (rle["keypoints"], "polygons" in rle) == ([[2.0, 1.5, 0.12346]], False)
+    corners = {(x, y) for x, y in zip(polygons["polygons"][0][::2], polygons["polygons"][0][1::2], strict=True)}
+    assert corners == {(2, 1), (5, 1), (5, 3), (2, 3)}
+    assert set(none) == {"class", "class_id", "confidence", "xyxy", "keypoints"}
