@@ -14,7 +14,7 @@ from visionyard.config.serving_config import ServingConfig
 from visionyard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from visionyard.serving.server import Listening
+    from visionyard.serving.listening import Listening
 
 # Addresses that mean all of this machine's; a person who tries them out needs one.
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 (names it, listens on nothing)

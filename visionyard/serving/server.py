@@ -9,10 +9,8 @@ answers what it has admitted.
 import asyncio
 import contextlib
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -26,11 +24,11 @@ from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving.answering import Answering
 from visionyard.serving.application import make_app, with_cors
 from visionyard.serving.connections import make_http_protocol
-from visionyard.serving.engine import ServedModel
 from visionyard.serving.gate import Gate
 from visionyard.serving.grpc_server import GrpcGate, open_grpc
 from visionyard.serving.guard import Guard
 from visionyard.serving.kserve_sdk import ModelServer, RefreshingServer
+from visionyard.serving.listening import BACKLOG, Announce, Listening, Stop, bind, place_of
 from visionyard.serving.logs import make_logger, take_over_loggers
 from visionyard.serving.payloads import PayloadReader
 from visionyard.serving.protocol import YardDataPlane, YardRepository, YardRepositoryExtension
@@ -43,43 +41,6 @@ from visionyard.serving.url_inputs import UrlFetcher
 _KEEP_ALIVE_S = 65
 # When all is answered, clients on open connections are still told with 503 to go elsewhere, rather than cut off.
 _FAREWELL_S = 0.5
-_BACKLOG = 2048
-
-
-@dataclass(frozen=True)
-class Listening:
-    """Where a server listens.
-
-    Attributes:
-        url: Of REST, with the path prefix left out: a proxy strips it.
-        grpc_address: host:port; empty where gRPC is off.
-        models: Those that are ready; empty until all are.
-    """
-
-    url: str
-    grpc_address: str
-    models: list[ServedModel] = field(default_factory=list)
-
-
-Announce = Callable[[Listening], None]
-
-
-class Stop:
-    """Tells a server to stop: asked once it finishes what it has, asked again it does not wait for that.
-
-    Attributes:
-        asked: Set by the first signal.
-        hurried: Set by the second.
-    """
-
-    def __init__(self) -> None:
-        """Begin unasked."""
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-
-    def ask(self) -> None:
-        """Take a signal."""
-        (self.hurried if self.asked.is_set() else self.asked).set()
 
 
 class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type information
@@ -135,7 +96,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
         self._app = with_cors(Gate(app, **parts), config)
         self._grpc_gate = GrpcGate(**parts)
 
-    async def run(self, stop: "Stop", announce: Announce) -> None:
+    async def run(self, stop: Stop, announce: Announce) -> None:
         """Listen, load the models, answer until told to stop, and finish what was admitted.
 
         Args:
@@ -147,7 +108,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
             ArtifactError: A bundle is refused.
             StorageError: A bundle cannot be fetched.
         """
-        with contextlib.closing(_bind(self._config)) as listener:
+        with contextlib.closing(bind(self._config)) as listener:
             rest = self._open_rest()
             grpc_server, grpc_port = self._open_grpc()
             serving = asyncio.create_task(rest.serve(sockets=[listener]))
@@ -155,7 +116,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
                 await _started(rest, serving)
                 if grpc_server is not None:
                     await grpc_server.start()
-                place = _place(self._config, listener, grpc_port)
+                place = place_of(self._config, listener, grpc_port)
                 self._logger.info("listening", url=place.url, grpc=place.grpc_address)
                 announce(place)
                 if await self._load(stop):
@@ -186,7 +147,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
             timeout_keep_alive=_KEEP_ALIVE_S,
             # What was admitted has been waited for already.
             timeout_graceful_shutdown=1,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             ssl_certfile=tls.cert_file or None,
             ssl_keyfile=tls.key_file or None,
         )
@@ -201,7 +162,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
             return None, -1
         return open_grpc(self._config, self.dataplane, self.model_repository_extension, self._grpc_gate)
 
-    async def _load(self, stop: "Stop") -> bool:
+    async def _load(self, stop: Stop) -> bool:
         """Load every model of the config; False when told to stop before all were there."""
         loading = asyncio.create_task(self._load_all())
         stopping = asyncio.create_task(stop.asked.wait())
@@ -228,7 +189,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
                 seconds=round(time.perf_counter() - start, 3),
             )
 
-    async def _drain(self, stop: "Stop") -> None:
+    async def _drain(self, stop: Stop) -> None:
         """Admit nothing more, and finish what was admitted, unless told to hurry."""
         grace_s = self._config.server.grace_s
         self._in_flight.is_draining = True
@@ -288,36 +249,6 @@ def serve(config: ServingConfig, announce: Announce, *, imports_s: float = 0.0) 
     loop_factory = uvicorn.Config("unused", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
-
-
-def _bind(config: ServingConfig) -> socket.socket:
-    host, port = config.server.host, config.server.http_port
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-    except OSError as error:
-        raise ConfigError(
-            f"server.host = {host!r}: {error.strerror or error}; give an address of this machine"
-        ) from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"server.http_port = {port}: {host}:{port} cannot be listened on: {error.strerror or error}; give another "
-            "port, or 0 for any free one"
-        ) from None
-    return listener
-
-
-def _place(config: ServingConfig, listener: socket.socket, grpc_port: int) -> Listening:
-    host = config.server.host
-    shown = f"[{host}]" if ":" in host else host
-    scheme = "https" if config.tls.cert_file else "http"
-    port = listener.getsockname()[1]
-    return Listening(f"{scheme}://{shown}:{port}", f"{shown}:{grpc_port}" if grpc_port >= 0 else "")
 
 
 async def _started(rest: _RestServer, serving: "asyncio.Task[None]") -> None:
