@@ -28,15 +28,10 @@ def masks_from_prototypes(
         xyxy: (N, 4) float64, pixels of the source image, within it.
         placement: Where the source image lies in the input.
     """
-    flat = prototypes.reshape(len(prototypes), -1)
-    masks = []
-    for weights, box in zip(coefficients, xyxy, strict=True):
-        logits = np.nan_to_num(weights @ flat, nan=-1.0, posinf=_LARGEST, neginf=-_LARGEST)
-        masks.append(_mask(logits.reshape(prototypes.shape[1:]).astype(np.float64), box, placement))
-    return tuple(masks)
+    return tuple(_mask(prototypes, weights, box, placement) for weights, box in zip(coefficients, xyxy, strict=True))
 
 
-def _mask(logits: np.ndarray, box: np.ndarray, placement: Placement) -> Mask:
+def _mask(prototypes: np.ndarray, weights: np.ndarray, box: np.ndarray, placement: Placement) -> Mask:
     width, height = placement.source_wh
     if not np.isfinite(box).all():
         return Mask.from_edges(np.zeros(0, np.int64), (height, width))
@@ -44,11 +39,15 @@ def _mask(logits: np.ndarray, box: np.ndarray, placement: Placement) -> Mask:
     right, bottom = (int(value) for value in np.ceil(box[2:]))
     if right <= left or bottom <= top:
         return Mask.from_edges(np.zeros(0, np.int64), (height, width))
-    slope, start = _cells(placement, logits.shape)
-    at_x = np.clip(np.arange(left, right) * slope[0] + start[0], 0, logits.shape[1] - 1)
-    # Only the rows of the prototypes that the box lies between.
-    first, last = np.clip(np.floor(np.array([top, bottom]) * slope[1] + start[1]), 0, logits.shape[0] - 1).astype(int)
-    columns = _between(logits[first : min(last + 2, logits.shape[0])].T, at_x)
+    rows, cells = prototypes.shape[1:]
+    slope, start = _cells(placement, (rows, cells))
+    at_x = np.clip(np.arange(left, right) * slope[0] + start[0], 0, cells - 1)
+    # Only the cells that the box lies between.
+    first_x, last_x = int(at_x[0]), int(at_x[-1])
+    first, last = np.clip(np.floor(np.array([top, bottom]) * slope[1] + start[1]), 0, rows - 1).astype(int)
+    part = prototypes[:, first : last + 2, first_x : last_x + 2]
+    logits = np.nan_to_num(weights @ part.reshape(len(part), -1), nan=-1.0, posinf=_LARGEST, neginf=-_LARGEST)
+    columns = _between(logits.reshape(part.shape[1:]).T.astype(np.float64), at_x - first_x)
 
     is_inside = columns > 0
     column, row = np.nonzero(is_inside[:, 1:] != is_inside[:, :-1])
