@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-EXAMPLES = 5
+EXAMPLES = 4
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 # A model that is unloaded would be missing in what follows; what else unload does wrong shows in load.
 LEFT_OUT = "/unload"

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+# Ordinarily milliseconds; loose, so that a busy machine makes no failure.
+AWAKE_S = 3.0
 PREDICT = "/predict?model=boxes"
 FORM = "multipart/form-data; boundary=XX"
 
@@ -29,7 +31,7 @@ def test_ten_thousand_parts_are_refused_soon(
     answer = post(http, body)
     hostile.refused(answer, 400, 413)
     assert answer.elapsed.total_seconds() < 5
-    assert stays_awake() < 1
+    assert stays_awake() < AWAKE_S
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import pytest
 
 INFER = "/v2/models/boxes/infer"
 JSON_ROUTES = ["/predict?model=boxes", "/v1/models/boxes:predict", INFER]
+# Ordinarily milliseconds; loose, so that a busy machine makes no failure.
+AWAKE_S = 3.0
 HUGE = "9" * 5000
 
 
@@ -213,7 +215,7 @@ def test_millions_of_empty_elements_do_not_stop_the_others(
     answer = http.post(INFER, content=head + raw, headers={"Inference-Header-Content-Length": str(len(head))})
     hostile.refused(answer, 400, 413)
     assert answer.elapsed.total_seconds() < 3
-    assert stays_awake() < 1
+    assert stays_awake() < AWAKE_S
 
 
 @pytest.mark.parametrize(
