@@ -30,6 +30,7 @@ from visionyard.serving.guard import Guard
 from visionyard.serving.kserve_sdk import ModelServer, RefreshingServer
 from visionyard.serving.listening import BACKLOG, Announce, Listening, Stop, bind, place_of
 from visionyard.serving.logs import make_logger, take_over_loggers
+from visionyard.serving.memory import return_huge_blocks
 from visionyard.serving.payloads import PayloadReader
 from visionyard.serving.protocol import YardDataPlane, YardRepository, YardRepositoryExtension
 from visionyard.serving.requests import InFlight
@@ -227,6 +228,7 @@ def serve(config: ServingConfig, announce: Announce, *, imports_s: float = 0.0) 
     """
     if not config.models:
         raise ConfigError("no model to serve: name a bundle, or list models in the config")
+    return_huge_blocks()
     logger = make_logger(config.log_level)
     take_over_loggers(logger)
 

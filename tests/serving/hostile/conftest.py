@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 # What a test may leave in the server's memory. An image at the limit of 50 megapixels takes 520 MiB while it is worked
-# on (measured), of which the allocator may keep the most for the next one.
-GROWTH_MIB = 600
+# on (measured), which goes back to the system.
+GROWTH_MIB = 300
 _TRACES = ("Traceback", 'File "', "site-packages", "object at 0x")
 
 
