@@ -16,6 +16,9 @@ install: .venv/installed ## Make the environment in .venv from the lock, with Vi
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@# A stage is a process: uncompiled, torch and what it imports cost each of them up to 20 s. Some packages carry
+	@# templates that are no Python; their errors do not count.
+	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
