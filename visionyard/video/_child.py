@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from errno import ENOMEM
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,11 @@ def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
     except av.error.FFmpegError as error:
         answer("unreadable", message=f"cannot be decoded: {error.strerror or error}")
     except OSError as error:
-        answer("os_error", errno=error.errno, message=error.strerror)
+        # Loading a library beyond the limit is told as an error of the system, not as a MemoryError.
+        if error.errno == ENOMEM:
+            answer("out_of_memory")
+        else:
+            answer("os_error", errno=error.errno, message=error.strerror)
     else:
         answer("done", **extraction.to_json())
 

@@ -6,6 +6,7 @@ Started as `python -m visionyard.video._stream_child PATH RATE_HZ MEMORY_BYTES`.
 import os
 import signal
 import sys
+from errno import ENOMEM
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,10 @@ def main() -> None:
                 )
     except MediaError as error:
         put_fault(str(error))
-    except MemoryError:
+    except (MemoryError, OSError) as error:
+        # Loading a library beyond the limit is told as an error of the system, not as a MemoryError.
+        if isinstance(error, OSError) and error.errno != ENOMEM:
+            raise
         put_fault(f"{path}: decoding it takes more than {memory_bytes >> 30} GiB of memory; scale it down")
     else:
         put(END)
