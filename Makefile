@@ -62,10 +62,10 @@ docs: .venv/installed ## Write the pages made from docstrings
 run: .venv/installed sample/digits-detection ## Run the sample pipeline offline: clips in, a certified model out
 	$(BIN)/visionyard run $(CONFIG)
 
-sample/digits-detection: .venv/installed
+sample/digits-detection: | .venv/installed
 	$(BIN)/python examples/make_sample.py digits-detection --out $@
 
-sample/digits-classification: .venv/installed
+sample/digits-classification: | .venv/installed
 	$(BIN)/python examples/make_sample.py digits-classification --out $@
 
 compile: .venv/installed ## Compile the pipeline for Kubeflow to build/train_model.yaml
