@@ -25,7 +25,8 @@ from visionyard.data.items import Box, Clip, Item, Problems, Track, read_json_li
 from visionyard.data.shards import ShardWriter, copy_blob
 from visionyard.digests import canonical_json, digest_of_lines, sha256_bytes
 from visionyard.errors import ConfigError, DataError
-from visionyard.video.pool import NO_PROGRESS_TIMEOUT_S, DecoderPool, Outcome, Request
+from visionyard.video.pool import DecoderPool, Outcome, Request
+from visionyard.video.process import NO_PROGRESS_TIMEOUT_S
 from visionyard.video.records import ClipExtraction, ExtractionSettings, KeptFrame
 
 # Two: while one process reads and packs, the other decodes. The decoder itself uses all cores.

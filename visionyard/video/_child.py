@@ -7,11 +7,9 @@ request any number of `progress` and one of `done`, `unreadable`, `out_of_memory
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from errno import ENOMEM
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import av.error
 
 from visionyard.errors import MediaError
 from visionyard.video.extraction import extract_clip
+from visionyard.video.process import become_decoder, is_out_of_memory
 from visionyard.video.records import ExtractionSettings
 
 PROGRESS_INTERVAL_S = 0.2
@@ -26,11 +25,7 @@ PROGRESS_INTERVAL_S = 0.2
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    # Ctrl-C reaches the whole group; the parent decides what becomes of us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what a decoder prints must not end up among the answers
-    limit_memory(int(sys.argv[1]))
+    answers = os.fdopen(become_decoder(int(sys.argv[1])), "w", encoding="utf-8", buffering=1)
 
     def answer(kind: str, **values: Any) -> None:
         answers.write(json.dumps({"kind": kind, **values}) + "\n")
@@ -38,20 +33,6 @@ def main() -> None:
     answer("ready")
     for line in sys.stdin:
         _serve(json.loads(line), answer)
-
-
-def limit_memory(limit_bytes: int) -> None:
-    """Bound this process's address space, and let the kernel end it first where a container's memory runs out."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash here is expected; no one reads its dump
-    # In a container that runs out of memory the kernel shall end this process and not the stage.
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
@@ -75,13 +56,10 @@ def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
         )
     except MediaError as error:
         answer("unreadable", message=str(error).removeprefix(f"{name}: "))
-    except MemoryError:
-        answer("out_of_memory")
     except av.error.FFmpegError as error:
         answer("unreadable", message=f"cannot be decoded: {error.strerror or error}")
-    except OSError as error:
-        # Loading a library beyond the limit is told as an error of the system, not as a MemoryError.
-        if error.errno == ENOMEM:
+    except (MemoryError, OSError) as error:
+        if is_out_of_memory(error):
             answer("out_of_memory")
         else:
             answer("os_error", errno=error.errno, message=error.strerror)

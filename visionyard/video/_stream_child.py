@@ -1,31 +1,25 @@
 """The process behind `visionyard.video.streaming`: decodes one video and writes its frames to standard output.
 
-Started as `python -m visionyard.video._stream_child PATH RATE_HZ MEMORY_BYTES`.
+Started as `python -m visionyard.video._stream_child PATH RATE_HZ MEMORY_BYTES NAME`; errors call the video NAME.
 """
 
 import os
-import signal
 import sys
-from errno import ENOMEM
 from pathlib import Path
 
 import numpy as np
 
 from visionyard.errors import MediaError
-from visionyard.video._child import limit_memory
 from visionyard.video.decoding import VideoReader
+from visionyard.video.process import OUT_OF_MEMORY, become_decoder, is_out_of_memory
 from visionyard.video.sampling import every, shown_at
 from visionyard.video.streaming import END, FAULT, FRAME, HEADER, READY
 
 
 def main() -> None:
     """Write every frame that is due, then the end; a video that cannot be read is told as a fault."""
-    # Ctrl-C reaches the whole group; the parent decides what becomes of us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    path, rate_hz, memory_bytes = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a decoder prints must not end up among the frames
-    limit_memory(memory_bytes)
+    path, rate_hz, memory_bytes, name = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    out = os.fdopen(become_decoder(memory_bytes), "wb", buffering=0)
 
     def put(
         kind: bytes,
@@ -46,7 +40,7 @@ def main() -> None:
 
     put(READY)
     try:
-        with VideoReader(path) as reader:
+        with VideoReader(path, name=name) as reader:
             for frame in shown_at(reader.frames(), every(rate_hz), tick_s=reader.tick_s):
                 image = np.ascontiguousarray(reader.to_rgb(frame))
                 height, width = image.shape[:2]
@@ -61,10 +55,9 @@ def main() -> None:
     except MediaError as error:
         put_fault(str(error))
     except (MemoryError, OSError) as error:
-        # Loading a library beyond the limit is told as an error of the system, not as a MemoryError.
-        if isinstance(error, OSError) and error.errno != ENOMEM:
+        if not is_out_of_memory(error):
             raise
-        put_fault(f"{path}: decoding it takes more than {memory_bytes >> 30} GiB of memory; scale it down")
+        put_fault(f"{name}: {OUT_OF_MEMORY}; scale it down")
     else:
         put(END)
 

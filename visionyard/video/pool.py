@@ -6,28 +6,20 @@ are decoded in processes of their own, used again from clip to clip and replaced
 
 import json
 import os
-import re
 import selectors
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from visionyard.errors import VisionyardError
+from visionyard.video.process import MEMORY_LIMIT_BYTES, NO_PROGRESS_TIMEOUT_S, OUT_OF_MEMORY, DecoderProcess
 from visionyard.video.records import ClipExtraction, ExtractionSettings
 
-# A frame takes milliseconds; two minutes without one is no slow disk any more.
-NO_PROGRESS_TIMEOUT_S = 120.0
-# Address space of one process. On two cores a 1080p clip takes 0.9 GiB of it, an 8K one 2.0 GiB (0.2 and 1.2 resident);
-# a decoder has up to 16 threads, each with frames of its own.
-MEMORY_LIMIT_BYTES = 6 << 30
 # A crash may be the kernel's choice when memory was short; a clip that crashes a fresh process again is at fault.
 _ATTEMPT_COUNT = 2
 _READ_BYTES = 1 << 16
@@ -81,12 +73,7 @@ class _Decoder:
     """One decoder process and what it is working on."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._log: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._input, self.output = self._process.stdin, self._process.stdout
+        self.process = DecoderProcess(command)
         self._unfinished = b""
         self.is_ready = False
         self.job: _Job | None = None
@@ -98,36 +85,14 @@ class _Decoder:
         self.last_heard = time.monotonic()
         # It may have died between two clips; its end is then read from its output.
         with suppress(BrokenPipeError):
-            self._input.write(job.request.to_line())
+            self.process.input.write(job.request.to_line())
 
     def read(self) -> tuple[list[dict[str, Any]], bool]:
         """Return the answers that have arrived, and whether the process has ended."""
-        data = os.read(self.output.fileno(), _READ_BYTES)
+        data = os.read(self.process.output.fileno(), _READ_BYTES)
         self.last_heard = time.monotonic()
         *lines, self._unfinished = (self._unfinished + data).split(b"\n")
         return [json.loads(line) for line in lines], not data
-
-    def end(self) -> str:
-        """End the process when it still runs, and say how it ended."""
-        try:
-            self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        code = self._process.returncode
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        self._log.seek(0)
-        lines = self._log.read()[-4096:].decode(errors="replace").strip().splitlines()
-        self.close()
-        # Addresses differ from run to run, and this ends up in a file whose bytes must not.
-        return f"{how} ({re.sub(r'0x[0-9a-fA-F]+', '0x...', lines[-1].strip())})" if lines else how
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        for stream in (self._input, self.output, self._log):
-            stream.close()
 
 
 class DecoderPool:
@@ -211,13 +176,13 @@ class DecoderPool:
     def _hire(self) -> _Decoder:
         decoder = _Decoder(self._command)
         self._decoders.append(decoder)
-        self._selector.register(decoder.output, selectors.EVENT_READ, decoder)
+        self._selector.register(decoder.process.output, selectors.EVENT_READ, decoder)
         return decoder
 
     def _retire(self, decoder: _Decoder) -> None:
-        self._selector.unregister(decoder.output)
+        self._selector.unregister(decoder.process.output)
         self._decoders.remove(decoder)
-        decoder.close()
+        decoder.process.close()
 
     def _listen(self) -> None:
         """Wait for answers, handle them, and end processes that have been silent for too long."""
@@ -244,7 +209,7 @@ class DecoderPool:
         if kind == "progress":
             self._on_progress(request.name, answer["frame_count"])
         elif kind == "out_of_memory":
-            self._give_up(decoder, job, f"decoding it takes more than {MEMORY_LIMIT_BYTES >> 30} GiB of memory")
+            self._give_up(decoder, job, OUT_OF_MEMORY)
         elif kind == "os_error":
             raise OSError(answer["errno"], answer["message"], str(request.images_path))
         else:
@@ -255,7 +220,7 @@ class DecoderPool:
                 job.outcome = Outcome(request, None, "clip_undecodable", answer["message"])
 
     def _bury(self, decoder: _Decoder) -> None:
-        how, job = decoder.end(), decoder.job
+        how, job = decoder.process.end(), decoder.job
         if not decoder.is_ready:
             raise VisionyardError(
                 f"the decoder process {how} before it was ready; check that `{' '.join(self._command)}` starts"
