@@ -30,9 +30,6 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the first raw output of a batch, (B, ...) float32; otherwise as `run_all`."""
-
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the raw outputs of a batch.
 
@@ -48,7 +45,7 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Give the model's memory back; `run` cannot be called any more."""
+        """Give the model's memory back; `run_all` cannot be called any more."""
 
 
 class TorchBackend:
@@ -65,10 +62,6 @@ class TorchBackend:
         """
         self._module: Any = module.eval().to(device)
         self._device = device
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
-        return self.run_all(batch)[0]
 
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
@@ -115,10 +108,6 @@ class TorchScriptBackend:
                 self._module = jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError) as error:
             raise ArtifactError(f"{path}: torch cannot load it: {last_line(error)}; export the model again") from None
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
-        return self.run_all(batch)[0]
 
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the raw outputs of a batch; errors as in `Backend.run_all`."""

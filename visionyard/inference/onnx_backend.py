@@ -106,10 +106,6 @@ class OnnxBackend:
         first_axis = self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else -1
         self._batch_size = first_axis if first_axis > 0 else None
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
-        return self.run_all(batch)[0]
-
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
         try:

@@ -59,10 +59,6 @@ class OpenVinoBackend:
         self._batch_size = first_axis.get_length() if first_axis.is_static else None
         self._requests = threading.local()  # a request of OpenVINO's holds the tensors of one call
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the first raw output of a batch; errors as in `Backend.run_all`."""
-        return self.run_all(batch)[0]
-
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the raw outputs of a batch; errors as in `Backend.run_all`."""
         try:

@@ -41,7 +41,7 @@ def test_all_backends_give_the_hand_calculated_output(
         "openvino": lambda: load_backend("openvino", folder / "model.onnx", threads=1),
     }[name]()
 
-    output = backend.run(_squares())
+    (output,) = backend.run_all(_squares())
 
     # (red - blue - 0.2) or (blue - red - 0.2), cut at 0, times 80; 0.1 more for blue.
     expected = [[0.1, 0.0], [0.1, 64.0], [64.1, 0.0]]
@@ -98,7 +98,7 @@ def test_refuses_an_input_of_another_shape(name: str, tiny_bundle: Callable[...,
     backend = load_backend(name, tiny_bundle("classification")[0] / f"model.{name}")
 
     with pytest.raises(ShapeError, match=r"cannot take an input of shape \(1, 4, 32, 32\)"):
-        backend.run(np.zeros((1, 4, 32, 32), np.float32))
+        backend.run_all(np.zeros((1, 4, 32, 32), np.float32))
 
 
 def test_a_gpu_library_without_a_gpu_is_an_error_not_the_cpu(
@@ -147,6 +147,6 @@ def test_options_change_the_speed_only(options: OnnxOptions, tiny_bundle: Callab
     path = tiny_bundle("detection")[0] / "model.onnx"
     batch = np.random.default_rng(0).random((2, 3, 96, 96), np.float32)
 
-    found = load_backend("onnx", path, threads=1, options=options).run(batch)
+    found = load_backend("onnx", path, threads=1, options=options).run_all(batch)
 
-    np.testing.assert_allclose(found, load_backend("onnx", path, threads=1).run(batch), atol=1e-4)
+    np.testing.assert_allclose(found, load_backend("onnx", path, threads=1).run_all(batch), atol=1e-4)

@@ -31,7 +31,7 @@ import numpy as np
 from visionyard.inference import load_backend
 from pathlib import Path
 backend = load_backend("openvino", Path(sys.argv[1]), threads=1)
-backend.run(np.zeros((1, 3, 32, 32), np.float32))
+backend.run_all(np.zeros((1, 3, 32, 32), np.float32))
 telemetry = sorted(name for name in sys.modules if name.startswith("openvino_telemetry") and sys.modules[name])
 print(json.dumps({"seen": seen, "telemetry": telemetry}))
 """
@@ -61,16 +61,16 @@ def test_it_takes_the_batches_and_gives_the_numbers_of_onnx(tiny_bundle: Callabl
     onnx, openvino = load_backend("onnx", path, threads=1), load_backend("openvino", path, threads=1)
 
     for size in (1, 5, 2):
-        np.testing.assert_allclose(openvino.run(batch[:size]), onnx.run(batch[:size]), atol=1e-4)
+        np.testing.assert_allclose(openvino.run_all(batch[:size])[0], onnx.run_all(batch[:size])[0], atol=1e-4)
 
 
 def test_threads_do_not_mix_up_their_answers(tiny_bundle: Callable[..., Any]) -> None:
     backend = load_backend("openvino", tiny_bundle("detection")[0] / "model.onnx", threads=1)
     batches = np.random.default_rng(0).random((24, 1, 3, 96, 96), np.float32)
-    alone = [backend.run(batch) for batch in batches]
+    alone = [backend.run_all(batch) for batch in batches]
 
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(backend.run, batches))
+        together = list(pool.map(backend.run_all, batches))
 
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)

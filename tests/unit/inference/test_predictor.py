@@ -27,9 +27,6 @@ class _Fixed:
     def __init__(self, output: np.ndarray) -> None:
         self.output = output
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        return self.run_all(batch)[0]
-
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         return [np.repeat(self.output[None], len(batch), axis=0).astype(np.float32)]
 
