@@ -31,6 +31,8 @@ from visionyard.data.shards import ShardWriter
 
 REPOSITORY = Path(__file__).parent.parent
 
+pytest_plugins = ["tests.fixtures.tiny_models"]
+
 
 @pytest.fixture
 def shared_data() -> Callable[[str], Path]:

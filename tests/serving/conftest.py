@@ -1,6 +1,5 @@
 """A real server in a process of its own, on free ports, with the tiny detector and the tiny classifier."""
 
-import importlib.util
 import io
 import json
 import os
@@ -13,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -26,18 +24,6 @@ from visionyard.transforms import Classification, Prediction, decode_image
 
 START_TIMEOUT_S = 60.0
 BOXES, KINDS = "boxes", "kinds"  # the names that the two bundles are served under
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_fixtures", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_unit = _load(Path(__file__).parent.parent / "unit" / "conftest.py")
-tiny_dataset, tiny_model, tiny_bundle = _unit.tiny_dataset, _unit.tiny_model, _unit.tiny_bundle
 
 
 @dataclass
