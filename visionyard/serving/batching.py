@@ -1,8 +1,8 @@
 """Dynamic batching: requests that meet share an inference, and more than a bound of them are turned away.
 
 One queue a model. Each of a few threads takes what is queued, at most `max_size` rows of it, runs the model and hands
-every item its own rows of the outputs. With no delay nothing ever waits for company, yet what arrived while all threads
-were busy goes together, so batches grow by themselves as the load does.
+every item its own rows of the outputs. With no delay nothing ever waits for company, yet what arrived while all
+inferences were taken goes together, so batches grow by themselves as the load does.
 
 Admission comes before any work: an image counts from `admit` (before it is decoded) to `release` (when it is answered),
 and what would go over `queue_size` is refused at once. That bounds the memory of a server: bodies by queue_size times
@@ -86,6 +86,7 @@ class DynamicBatcher:
         """
         self._run = run
         self._name = name
+        self._instances = instances
         self._max_size = max_size
         self._max_delay_s = max_delay_s
         self._queue_size = queue_size
@@ -93,6 +94,7 @@ class DynamicBatcher:
         self._condition = threading.Condition()
         self._items: deque[BatchItem] = deque()
         self._queued_count = 0
+        self._running_count = 0
         self._admitted_count = 0
         self._is_refusing = False
         self._is_closed = False
@@ -144,10 +146,15 @@ class DynamicBatcher:
             if self._is_refusing:
                 self._condition.notify_all()
 
-    def submit(self, item: BatchItem) -> None:
+    def submit(self, item: BatchItem, *, here: bool = False) -> None:
         """Queue an item; its future gets the outputs.
 
         The future's callbacks run in an inference thread: they have to be short, or hand on.
+
+        Args:
+            item: Its rows, at most `max_size`.
+            here: The calling thread may run it, which it does when nothing is queued and an inference is free. The rows
+                are then still in the processor's cache and no thread has to be woken.
 
         Raises:
             OverloadedError: The batcher is closed.
@@ -156,9 +163,15 @@ class DynamicBatcher:
             if self._is_closed:
                 raise OverloadedError(f"model {self._name} is unloaded; try another server")
             item.queued_at = time.perf_counter()
-            self._items.append(item)
-            self._queued_count += len(item)
-            self._condition.notify()
+            here = here and not self._items and self._running_count < self._instances
+            if here:
+                self._running_count += 1
+            else:
+                self._items.append(item)
+                self._queued_count += len(item)
+                self._wake()
+        if here:
+            self._run_batch([item], 0)
 
     def close(self, *, timeout_s: float | None = None) -> bool:
         """Refuse new work, finish what was admitted, end the threads.
@@ -190,27 +203,31 @@ class DynamicBatcher:
         return self._is_closed or (self._admitted_count == 0 and not self._items)
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self._answer(batch)
-            del batch  # not until the next one comes: its rows may be large
-
-    def _next_batch(self) -> list[BatchItem]:
-        """Return the items of the next inference, at least one; none when the batcher is closed."""
         while True:
             with self._condition:
                 taken = self._take_when_ready()
                 if taken is None:
-                    return []
+                    return
                 depth = self._queued_count
-            # Futures run their callbacks here, so outside the lock.
-            batch = [item for item in taken if _is_wanted(item, self._name)]
+            self._run_batch(taken, depth)
+            del taken  # not until the next ones come: their rows may be large
+
+    def _run_batch(self, taken: list[BatchItem], depth: int) -> None:
+        """Run those of the taken items that are still wanted; the caller has counted the inference in."""
+        # Futures run their callbacks here, so outside the lock.
+        batch = [item for item in taken if _is_wanted(item, self._name)]
+        try:
             if batch:
                 self._on_batch(sum(len(item) for item in batch), depth)
-                return batch
+                self._answer(batch)
+        finally:
+            with self._condition:
+                self._running_count -= 1
+                self._wake()
 
     def _take_when_ready(self) -> list[BatchItem] | None:
         condition = self._condition
-        while not self._items:
+        while not self._items or self._running_count >= self._instances:
             if self._is_closed:
                 return None
             condition.wait()
@@ -230,9 +247,15 @@ class DynamicBatcher:
             count += len(item)
             taken.append(item)
         self._queued_count -= count
-        if self._items:
-            condition.notify()
+        self._running_count += 1
+        self._wake()
         return taken
+
+    def _wake(self) -> None:
+        """Wake a thread for the next inference when there is work and room for it."""
+        if self._items and self._running_count < self._instances:
+            # Who waits in `close` could take a single call for itself.
+            self._condition.notify(len(self._threads) + 1 if self._is_refusing else 1)
 
     def _answer(self, batch: list[BatchItem]) -> None:
         started_at = time.perf_counter()

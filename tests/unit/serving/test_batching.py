@@ -146,6 +146,37 @@ def test_instances_run_at_the_same_time(make: Callable, model: Model) -> None:
         item.outputs.result(WAIT_S)
 
 
+def test_who_submits_runs_it_where_nothing_is_in_the_way(make: Callable, model: Model) -> None:
+    batcher = make()
+    threads: list[int] = []
+    item = BatchItem(rows(1.0), None, on_run=lambda *_: threads.append(threading.get_ident()))
+    batcher.submit(item, here=True)
+    assert threads == [threading.get_ident()]
+    assert item.outputs.done()
+    hold(batcher, model)
+    item = BatchItem(rows(2.0), None, on_run=lambda *_: threads.append(threading.get_ident()))
+    batcher.submit(item, here=True)
+    assert not item.outputs.done(), "the only inference is taken"
+    model.gate.set()
+    assert item.outputs.result(WAIT_S)[0].tolist() == [[4.0, 2.0]]
+    assert threads[1] != threading.get_ident()
+    assert model.most_running_count == 1
+
+
+def test_what_queued_while_another_thread_ran_its_own_is_taken_up(make: Callable, model: Model) -> None:
+    batcher = make()
+    model.gate.clear()
+    other = threading.Thread(target=lambda: batcher.submit(BatchItem(rows(1.0), None), here=True))
+    other.start()
+    assert model.started.acquire(timeout=WAIT_S)
+    item = submit(batcher, 2.0)
+    time.sleep(0.05)
+    assert model.most_running_count == 1
+    model.gate.set()
+    assert item.outputs.result(WAIT_S)[0].tolist() == [[4.0, 2.0]]
+    other.join(WAIT_S)
+
+
 def test_a_bad_item_fails_alone(make: Callable, model: Model) -> None:
     batcher = make()
     hold(batcher, model)
@@ -250,6 +281,23 @@ def test_closing_finishes_what_was_admitted_and_refuses_the_rest(make: Callable,
     assert finished == [True]
     with pytest.raises(OverloadedError, match="is unloaded"):
         submit(batcher, 1.0)
+
+
+def test_what_is_submitted_while_closing_waits_is_run(make: Callable) -> None:
+    batcher = make(instances=2)
+    batcher.admit(1)
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    while not batcher.is_refusing:
+        time.sleep(0.001)
+    # The threads wait anew behind who closes: it must not take the call that is for them.
+    with batcher._condition:
+        batcher._condition.notify_all()
+    item = submit(batcher, 1.0)
+    assert item.outputs.result(WAIT_S)[0].tolist() == [[2.0, 2.0]]
+    batcher.release(1)
+    closing.join(WAIT_S)
+    assert not closing.is_alive()
 
 
 def test_closing_gives_up_after_its_time(make: Callable, model: Model) -> None:

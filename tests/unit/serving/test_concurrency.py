@@ -1,9 +1,7 @@
 """How many inferences at once, with how many threads and images; and the backend that changes with the load."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -65,18 +63,12 @@ def test_this_machine_has_cores() -> None:
 class Copy:
     name = "onnx"
 
-    def __init__(self, gate: threading.Event) -> None:
+    def __init__(self) -> None:
         self.calls = 0
-        self.gate = gate
-        self.entered = threading.Semaphore(0)
         self.is_closed = False
 
     def run_all(self, batch: np.ndarray) -> list[np.ndarray]:
         self.calls += 1
-        self.entered.release()
-        assert self.gate.wait(WAIT_S)
-        if batch[0] < 0:
-            raise ValueError("negative")
         return [batch * 2]
 
     def close(self) -> None:
@@ -84,24 +76,17 @@ class Copy:
 
 
 def test_alone_one_copy_runs_and_beside_others_the_other() -> None:
-    gate = threading.Event()
-    alone, crowd = Copy(gate), Copy(gate)
-    backend: Any = ElasticBackend(alone, crowd)  # type: ignore[arg-type]
-    threads = [threading.Thread(target=backend.run_all, args=(np.ones(1),)) for _ in range(3)]
-    threads[0].start()
-    assert alone.entered.acquire(timeout=WAIT_S)
-    for thread in threads[1:]:
-        thread.start()
-        assert crowd.entered.acquire(timeout=WAIT_S)
-    gate.set()
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert (alone.calls, crowd.calls) == (1, 2)
-    assert backend.run(np.ones(1)).tolist() == [2.0]
-    with pytest.raises(ValueError, match="negative"):
-        backend.run_all(-np.ones(1))
+    alone, crowd = Copy(), Copy()
+    backend = ElasticBackend(alone, crowd)  # type: ignore[arg-type]
+    in_work = 1
+    backend.in_work = lambda: in_work
+
+    assert backend.run_all(np.ones(1))[0].tolist() == [2.0]
+    in_work = 2  # one more image, decoded or run at this moment
     backend.run_all(np.ones(1))
-    assert (alone.calls, crowd.calls) == (4, 2), "an error ends an inference too"
+    assert (alone.calls, crowd.calls) == (1, 1)
+    backend.run_all(np.ones(2))  # both of them are in this batch
+    assert (alone.calls, crowd.calls) == (2, 1)
     backend.close()
     assert alone.is_closed
     assert crowd.is_closed
@@ -111,6 +96,6 @@ def test_both_copies_answer_alike(tiny_bundle: Callable[[str], tuple[Path, Path]
     bundle = Bundle.open(tiny_bundle("detection")[0])
     alone, crowd = bundle.backend("onnx", threads=2), bundle.backend("onnx", threads=1)
     batch = np.random.default_rng(0).random((3, 3, 96, 96), np.float32)
-    assert np.allclose(alone.run(batch), crowd.run(batch), atol=1e-4)
+    assert np.allclose(alone.run_all(batch), crowd.run_all(batch), atol=1e-4)
     alone.close()
     crowd.close()

@@ -175,7 +175,7 @@ def test_raw_tensors_share_the_batcher(tiny_bundle: Bundles) -> None:
             rows, _ = model.manifest.preprocessing.apply_all(images)
             (found,) = await model.infer(rows)
             with Predictor.from_bundle(folder) as predictor:
-                assert np.allclose(found, predictor.backend.run(rows), atol=1e-5)
+                assert np.allclose(found, predictor.backend.run_all(rows)[0], atol=1e-5)
             assert series(model)["batch_size_sum"] == 1 + 5  # the warm-up and the rows
             with pytest.raises(RequestError, match=r"expected float32 of shape \(N, 3, 32, 32\), got \(3, 32, 32\)"):
                 await model.infer(rows[0])
