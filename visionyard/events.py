@@ -78,6 +78,7 @@ _ADVICE = {
     "bug": "please report this with the log; it is a fault of Visionyard, not of your data",
 }
 
+_PREEMPTED_AGAIN_S = 3.0
 _DISK_FULL = (ENOSPC, EDQUOT)
 # The words of CUDA; of torch on the CPU and of the kernel; of OpenCV. None of them raises a MemoryError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
@@ -212,8 +213,27 @@ def _beat(stage: Stage, ended: threading.Event) -> None:
         stage.emit("heartbeat")
 
 
-def _raise_preempted(signum: int, _frame: FrameType | None) -> None:
-    raise PreemptedError(f"received {signal.Signals(signum).name}")
+def _raise_preempted(_signum: int, _frame: FrameType | None) -> None:
+    # Where it happens to be raised in a destructor or a callback it is swallowed, so it is raised again until it ends
+    # the stage; the interval leaves time to clean up.
+    signal.setitimer(signal.ITIMER_REAL, _PREEMPTED_AGAIN_S)
+    raise PreemptedError("received SIGTERM")
+
+
+@contextmanager
+def _preemptible() -> Iterator[None]:
+    """Turn SIGTERM into a PreemptedError of the main thread; elsewhere Python takes no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _raise_preempted) for number in (signal.SIGTERM, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -237,11 +257,9 @@ def stage(name: str) -> Iterator[Stage]:
     current.emit("stage_started", pid=os.getpid())
     ended = threading.Event()
     threading.Thread(target=_beat, args=(current, ended), daemon=True).start()
-    previous = None
-    if threading.current_thread() is threading.main_thread():
-        previous = signal.signal(signal.SIGTERM, _raise_preempted)
     try:
-        yield current
+        with _preemptible():
+            yield current
         current.emit("stage_finished", elapsed_s=current.elapsed_s, figures=current.figures)
     # A library that calls sys.exit() ends the stage badly too.
     except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -250,8 +268,6 @@ def stage(name: str) -> Iterator[Stage]:
     finally:
         ended.set()
         _current = None
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
 
 
 def _report_failure(current: Stage, error: BaseException) -> None:

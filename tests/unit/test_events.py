@@ -1,5 +1,6 @@
 """Run events and exit reports: what a stage writes while it lives and when it ends, well, badly or killed."""
 
+import contextlib
 import errno
 import json
 import os
@@ -226,6 +227,18 @@ def test_after_a_stage_the_signal_handler_is_the_old_one(sink: Path) -> None:
     with events.stage("ingest"):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_preemption_that_was_swallowed_is_raised_again(sink: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_PREEMPTED_AGAIN_S", 0.05)
+    with pytest.raises(SystemExit), events.stage("train-model"):
+        with contextlib.suppress(errors.PreemptedError):  # as in a destructor
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        time.sleep(10)
+    assert kinds(sink) == ["stage_started", "stage_failed"]
+    assert events.read_events(sink)[-1]["report"]["exit_class"] == "preempted"
+    time.sleep(0.1)  # after the stage there is no alarm any more
 
 
 def test_a_stage_runs_outside_the_main_thread(sink: Path) -> None:

@@ -1,10 +1,10 @@
 """A served model: from encoded images to predictions, many requests at a time.
 
-A thread of the shared pool decodes and preprocesses an image. On a CPU where an inference is free it runs the model too,
-and postprocesses: the image is still in that core's cache, and no thread is woken. Otherwise an inference thread does
-that with all that is queued, and only when more is queued does it leave the postprocessing to the pool. The caller's
-event loop takes the answer. (mobilenet_v3 at 224 px, 16 clients, two cores: 154 images/s where an inference thread ran
-everything 132, p99 136 ms instead of 215.)
+A thread of the shared pool decodes and preprocesses an image. On a CPU where an inference is free it runs the model
+too, and postprocesses: the image is still in that core's cache, and no thread is woken. Otherwise an inference thread
+does that with all that is queued, and only when more is queued does it leave the postprocessing to the pool. The
+caller's event loop takes the answer. (mobilenet_v3 at 224 px, 16 clients, two cores: 154 images/s where an inference
+thread ran everything 132, p99 136 ms instead of 215.)
 """
 
 import asyncio

