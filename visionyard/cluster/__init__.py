@@ -1,0 +1,1 @@
+"""Running on a cluster: profiles, submitting, schedules, deploying."""
