@@ -1,6 +1,7 @@
 """A/B over a running server: one name, two models behind it, counted by arm."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -66,3 +67,31 @@ def test_an_unknown_arm_is_refused_with_the_known_ones(http: httpx.Client, image
 def test_each_model_still_answers_under_its_own_name(http: httpx.Client, images: dict[str, bytes]) -> None:
     answer = http.post("/predict?model=boxes", content=images["png"], headers={"X-Arm": "kinds"})
     assert answer.json()["model"] == "boxes"
+
+
+@pytest.fixture(scope="module")
+def watching_server(
+    start_server: Callable[..., Any], bundle_arguments: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A server whose arms are a detector and a classifier, which never agree; each request is shown to both."""
+    place = tmp_path_factory.mktemp("samples")
+    settings = [f"arms.name={NAME}", "arms.weights={boxes: 1, kinds: 0}", f"sampling.uri={place}"]
+    settings += ["sampling.rate=0", "sampling.hard_rate=1", "sampling.second_opinion_rate=1"]
+    running = start_server(*bundle_arguments, *(part for each in settings for part in ("--set", each)))
+    assert running.process.poll() is None, "".join(running.log_lines)
+    return running
+
+
+def test_what_two_arms_answer_otherwise_is_sampled(watching_server: Any, images: dict[str, bytes]) -> None:
+    with httpx.Client(base_url=watching_server.url, timeout=30) as http:
+        answer = ask(http, images["png"])
+        assert answer.json()["model"] == "boxes", "the caller gets the arm's own answer"
+        deadline = time.monotonic() + 30
+        kept = 'visionyard_serving_samples_total{model="boxes",reason="disagreement"} 1.0'
+        while kept not in (text := http.get("/metrics").text):
+            assert time.monotonic() < deadline, text
+            time.sleep(0.05)
+        observed = dict(re.findall(r'drift_observed_total\{model="(\w+)"\} (\S+)', text))
+        assert observed.get("kinds", "0.0") == "0.0", "the second opinion does not count towards the other's drift"
+        ask(http, images["png"], **{"X-Arm": "boxes"})
+        assert kept in http.get("/metrics").text, "the same picture is kept once"

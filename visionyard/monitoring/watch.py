@@ -49,7 +49,6 @@ class ModelWatch:
         *,
         group: str = "",
         has_own_options: bool = False,
-        is_disputed: bool = False,
     ) -> None:
         """Note an answered image; takes microseconds unless the image is drawn as a sample.
 
@@ -59,12 +58,27 @@ class ModelWatch:
             prediction: The model's answer.
             group: What the caller says the image belongs to.
             has_own_options: The request asked for another threshold or number of boxes than the bundle's.
-            is_disputed: Another model answered otherwise.
         """
         is_drifted = False
         if self._monitor is not None:
             self._monitor.observe(image, prediction, group=group, has_own_options=has_own_options)
             is_drifted = self._monitor.is_drifted
+        self._offer(data, image, prediction, group=group, is_drifted=is_drifted)
+
+    def dispute(self, data: bytes | None, image: np.ndarray, prediction: Prediction, *, group: str = "") -> None:
+        """Note that another model answered otherwise to an image that was noted before; arguments as in `note`."""
+        self._offer(data, image, prediction, group=group, is_disputed=True)
+
+    def _offer(
+        self,
+        data: bytes | None,
+        image: np.ndarray,
+        prediction: Prediction,
+        *,
+        group: str,
+        is_drifted: bool = False,
+        is_disputed: bool = False,
+    ) -> None:
         reason = self._sampler.offer(
             data, image, prediction, group=group, is_drifted=is_drifted, is_disputed=is_disputed
         )

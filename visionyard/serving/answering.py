@@ -16,8 +16,9 @@ from visionyard.serving.arms import choose_arm
 from visionyard.serving.engine import ServedModel
 from visionyard.serving.inputs import ImageInput
 from visionyard.serving.kserve_sdk import InferOutput, InferRequest, ModelNotReady, pb
-from visionyard.serving.options import PredictOptions
+from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
 from visionyard.serving.requests import RequestInfo
+from visionyard.serving.second_opinion import SecondOpinion
 from visionyard.serving.store import ModelStore
 
 LOADING = "The server is loading its models; try again."
@@ -41,6 +42,7 @@ class Answering:
         self.store = store
         self._config = config
         self._metrics = metrics
+        self._second_opinion = SecondOpinion(store, config)
 
     @property
     def limits(self) -> LimitsConfig:
@@ -102,9 +104,12 @@ class Answering:
             "grpc" if info.protocol == "grpc" else "http",
             info.headers.get(self._config.sampling.group_header.lower(), "")[:128],
         )
-        return await model.predict(
+        answers = await model.predict(
             images, options=options, deadline=info.deadline, keep_images=keep_images, context=context
         )
+        if options == DEFAULT_OPTIONS:  # another threshold makes another answer of the same model
+            self._second_opinion.consider(model, images, answers, context)
+        return answers
 
     async def infer(self, model: ServedModel, request: InferRequest, info: RequestInfo) -> list[InferOutput]:
         """Answer a v2 request: images by their predictions, the model's own input by its raw outputs.

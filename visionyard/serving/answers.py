@@ -50,11 +50,13 @@ class RequestContext:
         request_id: As in the answer's header.
         protocol: `http` or `grpc`.
         group: The camera or scene that the images come from; empty when not told.
+        is_watched: Whether drift and sampling see its images.
     """
 
     request_id: str = ""
     protocol: str = "http"
     group: str = ""
+    is_watched: bool = True
 
 
 DEFAULT_CONTEXT = RequestContext()

@@ -24,6 +24,7 @@ from visionyard.errors import OverloadedError, RequestError, TooLargeError
 from visionyard.inference.bundle import BundleManifest
 from visionyard.inference.predictor import Predictor
 from visionyard.monitoring.drift import DriftReport
+from visionyard.monitoring.features import confidence_threshold_of
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.monitoring.watch import ModelWatch
 from visionyard.serving.answers import DEFAULT_CONTEXT, ImageAnswer, RequestContext
@@ -34,6 +35,7 @@ from visionyard.serving.image_work import ImageWork, Prepared, Question
 from visionyard.serving.inputs import ImageInput, check_tensor
 from visionyard.serving.jobs import Request
 from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
+from visionyard.transforms import Prediction
 
 _log = logging.getLogger(__name__)
 
@@ -222,6 +224,20 @@ class ServedModel:
             self._predictor.close()
         else:
             _log.warning("model %s: an inference did not end within %g s; it is left behind", self.name, self._grace_s)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in work."""
+        return self._batcher.admitted_count == 0
+
+    @property
+    def confidence_threshold(self) -> float:
+        """Confidence from which the bundle tells a box, in [0, 1]."""
+        return confidence_threshold_of(self.manifest.postprocessing)
+
+    def note_dispute(self, data: bytes | None, image: np.ndarray, prediction: Prediction, *, group: str) -> None:
+        """Let sampling know that another model answered otherwise; arguments as in `ModelWatch.dispute`."""
+        self._watch.dispute(data, image, prediction, group=group)
 
     def drift_report(self) -> DriftReport | None:
         """Return how the pictures compare with the bundle's reference, None when drift is not watched."""

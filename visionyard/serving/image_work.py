@@ -113,7 +113,8 @@ class ImageWork:
         rows, placements = self._predictor.preprocessing.apply_all([image])
         self._phases["decode"].observe(decoded - start)
         self._phases["preprocess"].observe(time.perf_counter() - decoded)
-        is_held = (question.keep_image or self._watch is not None) and self._pixels.take(image)
+        is_watched = self._watch is not None and question.context.is_watched
+        is_held = (question.keep_image or is_watched) and self._pixels.take(image)
         return Prepared(question, rows, placements, image if is_held else None, key)
 
     def note_inference(self, waited_s: float, infer_s: float) -> None:
@@ -153,7 +154,7 @@ class ImageWork:
         try:
             if self._cache is not None and prepared.key is not None:
                 self._cache.put(prepared.key, CachedAnswer(answer.width, answer.height, answer.prediction))
-            if self._watch is not None and prepared.image is not None:
+            if self._watch is not None and question.context.is_watched and prepared.image is not None:
                 own = (options.confidence, options.iou, options.max_detections)
                 self._watch.note(
                     None if isinstance(question.given, np.ndarray) else bytes(question.given),
