@@ -155,8 +155,6 @@ class SamplingConfig(Section):
     uri: str = Field("", description="s3://bucket/prefix or a folder; empty: nothing is kept.")
     rate: float = Field(0.01, ge=0, le=1, description="Share of ordinary images kept.")
     hard_rate: float = Field(0.5, ge=0, le=1, description="Share of hard ones: disputed, drifted, of little margin.")
-        0.5, ge=0, le=1, description="Share of hard images kept: disputed, drifted, of little margin."
-    )
     max_per_hour: int = Field(500, ge=1, description="Most images kept an hour, hard ones first.")
     second_opinion_rate: float = Field(
         0.0, ge=0, le=1, description="Share of an A/B split's requests that another arm, if idle, answers as well."
