@@ -5,7 +5,7 @@ BIN := .venv/bin
 CONFIG ?= examples/digits_detection.yaml
 export VISIONYARD_RUNS ?= runs
 
-.PHONY: help install lock format lint types borders docs-check unit test run compile ui docs verify clean
+.PHONY: help install lock format lint types borders docs-check unit cluster-test test run compile ui docs verify clean
 
 ##@ Develop
 install: .venv/installed ## Make the environment in .venv from the lock, with Visionyard in it
@@ -15,7 +15,7 @@ install: .venv/installed ## Make the environment in .venv from the lock, with Vi
 		{ echo "make: Python 3.11 is needed, found '$(PYTHON)'; install it, or say PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes --no-deps -r requirements/dev.txt
 	@# A stage is a process: uncompiled, torch and what it imports cost each of them up to 20 s. Some packages carry
 	@# templates that are no Python; their errors do not count.
 	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
@@ -23,7 +23,8 @@ install: .venv/installed ## Make the environment in .venv from the lock, with Vi
 	@touch $@
 
 lock: .venv/installed ## Write requirements/*.txt anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --override requirements/dev-overrides.txt \
+		$(LOCK_OPTIONS) -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/all.txt
 	$(BIN)/uv pip compile pyproject.toml --extra serve --extra redis --override requirements/serve-overrides.txt \
 		-c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/serve.txt
@@ -51,7 +52,10 @@ borders: build/checked ## Who may import whom
 	cd build/checked && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 unit: .venv/installed ## The test suite alone
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not cluster"
+
+cluster-test: .venv/installed ## Tests on the cluster that KUBECONFIG names (docs/testing.md)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 test: lint types borders unit ## Everything that must pass: style, types, borders, tests
 
@@ -82,4 +86,4 @@ clean: ## Remove the environment, builds and caches; runs stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 help:
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z_-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
