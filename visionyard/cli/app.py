@@ -1,5 +1,6 @@
 """The commands. Exit codes: 0 done, 1 failed, 2 wrong use or config."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -233,6 +234,23 @@ def report(
     output.print(str(path), soft_wrap=True)
     if is_opened:
         typer.launch(str(path))
+
+
+@app.command()
+def samples(
+    uri: Annotated[
+        str, typer.Argument(help="Where a server kept samples: sampling.uri, and the model's name below it.")
+    ],
+    target: Annotated[Path, typer.Argument(help="A new folder for them.")],
+) -> None:
+    """Gather a server's samples into a folder, so that a person corrects the labels and the next run takes them."""
+    from visionyard.monitoring.sampling_shards import GROUP_PATTERN, gather_samples
+
+    count = gather_samples(uri, target)
+    output.print(f"{count} images in {target}; once their labels are right:", markup=False, soft_wrap=True)
+    pattern = shlex.quote(f"data.group_pattern={GROUP_PATTERN}")
+    command = f"  visionyard run run.yaml --set {shlex.quote(f'data.source={target}')} --set {pattern}"
+    output.print(command, markup=False, soft_wrap=True)
 
 
 @app.command(hidden=True)

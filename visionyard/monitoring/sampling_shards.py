@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from visionyard import storage
+from visionyard.atomic import atomic_folder
 from visionyard.data.media import EXTENSIONS, HEAD_BYTES, sniff_media_type
 from visionyard.errors import DataError
 from visionyard.inference.paths import prediction_to_json
@@ -122,17 +123,17 @@ def gather_samples(uri: str, target: Path) -> int:
     keys = {info.key for info in storage.list_objects(uri)}
     stems = sorted(key.removesuffix(".jsonl") for key in keys if key.endswith(".jsonl"))
     names: set[str] = set()
-    for stem in stems:
-        if f"{stem}.tar" not in keys:
-            continue
-        archive = storage.read_bytes(storage.join(uri, f"{stem}.tar"))
-        lines = storage.read_bytes(storage.join(uri, f"{stem}.jsonl")).decode().splitlines()
-        target.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
-            tar.extractall(target, filter="data")
-        names.update(json.loads(line)["name"] for line in lines)
-    if not names:
-        raise DataError(f"{storage.shown(uri)}: no samples found; check sampling.uri, and that sampling was on")
+    with atomic_folder(target) as work:
+        for stem in stems:
+            if f"{stem}.tar" not in keys:
+                continue
+            archive = storage.read_bytes(storage.join(uri, f"{stem}.tar"))
+            lines = storage.read_bytes(storage.join(uri, f"{stem}.jsonl")).decode().splitlines()
+            with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+                tar.extractall(work, filter="data")
+            names.update(json.loads(line)["name"] for line in lines)
+        if not names:
+            raise DataError(f"{storage.shown(uri)}: no samples found; check sampling.uri, and that sampling was on")
     return len(names)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from visionyard import storage
+from visionyard.cli.app import app
 from visionyard.config.serving_config import SamplingConfig
 from visionyard.data.artifacts import IMAGES
 from visionyard.data.ingest import ingest
@@ -277,6 +279,21 @@ def test_names_from_outside_become_plain(text: str, expected: str) -> None:
     assert "/" not in found
     assert found not in {".", ".."}
     assert plain_name(text + "x") != found
+
+
+def test_samples_go_through_an_object_store(s3: str, tmp_path: Path) -> None:
+    sampler = Sampler(
+        SamplingConfig(uri=f"{s3}/samples", rate=1), model="pets", digest="d" * 64, classes=["cat", "dog"]
+    )
+    for seed in range(3):
+        assert _offer(sampler, seed, group="yard")
+    sampler.close()
+
+    assert sampler.written_count == 3
+    result = CliRunner().invoke(app, ["samples", f"{s3}/samples/pets", str(tmp_path / "source")])
+    assert result.exit_code == 0, result.output
+    assert "3 images in" in result.output
+    assert len(list((tmp_path / "source").rglob("*.jpg"))) == 3
 
 
 @pytest.mark.parametrize("is_there", [pytest.param(True, id="folder exists"), pytest.param(False, id="no samples")])
