@@ -92,6 +92,7 @@ def test_drift_is_told(split: Any, images: dict[str, bytes]) -> None:
 def test_docs_can_be_switched_off(split: Any) -> None:
     assert httpx.get(f"{split.url}/docs").status_code == 404
     assert httpx.get(f"{split.url}/openapi.json").status_code == 404
+    assert "docs" not in httpx.get(split.url).text, "the page leads nowhere that is not there"
 
 
 def test_a_caller_that_goes_away_is_noted_and_nothing_breaks(split: Any, images: dict[str, bytes]) -> None:

@@ -67,7 +67,7 @@ def make_app(
     )
     for kind in _HANDLED:
         app.add_exception_handler(kind, _answer_error)
-    app.include_router(routes.router(has_docs=has_docs))
+    app.include_router(routes.router())
     register_v1_endpoints(_Without(app, _REPLACED), data_plane, extension)
     register_v2_endpoints(_Without(app, _REPLACED), data_plane, extension)
     describe(app, config.limits)

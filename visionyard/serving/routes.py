@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 from importlib import resources
 from typing import Any
 
@@ -33,6 +34,8 @@ _PAGE_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+# The whole line of the page that leads to /docs.
+_DOCS_LINK = re.compile(r"^.*<a id=\"docs\".*$\n", re.MULTILINE)
 
 
 class Routes:
@@ -47,8 +50,10 @@ class Routes:
         data_plane: DataPlane,
         extension: ModelRepositoryExtension,
         in_flight: InFlight,
+        has_docs: bool,
     ) -> None:
         """Put the parts together."""
+        self._has_docs = has_docs
         self._answering = answering
         self._reader = reader
         self._metrics = metrics
@@ -56,7 +61,7 @@ class Routes:
         self._extension = extension
         self._in_flight = in_flight
 
-    def router(self, *, has_docs: bool) -> APIRouter:
+    def router(self) -> APIRouter:
         """Return the routes; those of the pages are not part of the OpenAPI document."""
         router = APIRouter()
         parameters = {"parameters": PREDICT_PARAMETERS}
@@ -74,7 +79,7 @@ class Routes:
         add("/drift", self.drift, methods=["GET"], tags=["Server"])
         add("/metrics", self.metrics, methods=["GET"], response_class=Response, include_in_schema=False)
         add("/", self.page, methods=["GET"], response_class=HTMLResponse, include_in_schema=False)
-        if has_docs:
+        if self._has_docs:
             add("/docs", self.docs, methods=["GET"], response_class=HTMLResponse, include_in_schema=False)
         return router
 
@@ -154,7 +159,8 @@ class Routes:
         place = resources.files("visionyard.serving") / "page.html"
         if not place.is_file():
             raise NotFoundError("this installation has no page; use /predict")
-        return HTMLResponse(place.read_text(encoding="utf-8"), headers=_PAGE_HEADERS)
+        text = place.read_text(encoding="utf-8")
+        return HTMLResponse(text if self._has_docs else _DOCS_LINK.sub("", text), headers=_PAGE_HEADERS)
 
     async def docs(self) -> HTMLResponse:
         """Return the page that shows /openapi.json."""

@@ -92,6 +92,7 @@ class YardServer(ModelServer):  # type: ignore[misc]  # KServe has no type infor
             data_plane=self.dataplane,
             extension=self.model_repository_extension,
             in_flight=self._in_flight,
+            has_docs=config.server.docs,
         )
         app: Any = make_app(config, routes, self.dataplane, self.model_repository_extension)
         self._app = with_cors(Gate(app, **parts), config)
