@@ -8,5 +8,8 @@ setup(
     + [f"visionyard.{room}" for room in rooms]
     + [f"visionyard.{room}.{name}" for room in rooms for name in find_packages(room)],
     package_dir={"": ".", **{f"visionyard.{room}": room for room in rooms}},
-    package_data={"": ["*.html", "*.css", "*.js", "*.yaml", "README.md", "py.typed"]},
+    package_data={
+        "": ["*.html", "*.css", "*.js", "*.yaml", "README.md", "py.typed"],
+        "visionyard.cluster": ["profiles/*.yaml"],
+    },
 )

@@ -1,8 +1,10 @@
 """The pipeline train_model."""
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
+from visionyard.cluster.profiles import settle
 from visionyard.components.benchmark_model import benchmark_model
+from visionyard.components.deploy_model import deploy_model
 from visionyard.components.export_model import export_model
 from visionyard.components.extract_frames import extract_frames
 from visionyard.components.ingest_dataset import ingest_dataset
@@ -55,6 +57,27 @@ def train_model(
     benchmark_threads: list = [1, 2],
     benchmark_repeat_count: int = 30,
     benchmark_warmup_count: int = 3,
+    deployment_target: str = "none",
+    deployment_name: str = "",
+    deployment_namespace: str = "",
+    deployment_store_uri: str = "",
+    deployment_format: str = "onnx",
+    deployment_image: str = "",
+    deployment_mode: str = "Standard",
+    deployment_min_replicas: int = 1,
+    deployment_max_replicas: int = 1,
+    deployment_scale_metric: str = "cpu",
+    deployment_scale_target: int = 80,
+    deployment_cpu: str = "1",
+    deployment_memory: str = "2Gi",
+    deployment_gpu_count: int = 0,
+    deployment_service_account: str = "visionyard-serving",
+    deployment_credentials: str = "visionyard-s3",
+    deployment_canary_percent: int = 0,
+    deployment_canary_requests: int = 300,
+    deployment_canary_duration_s: float = 1800.0,
+    deployment_timeout_s: float = 600.0,
+    deployment_options: dict = {},
     data_digest: str = "",
     software_digest: str = "",
     training_checkpoints_uri: str = "",
@@ -110,11 +133,32 @@ def train_model(
         benchmark_threads: Intra-operator threads; more than the cores are skipped.
         benchmark_repeat_count: Timed calls of each combination.
         benchmark_warmup_count: Calls before the timed ones.
+        deployment_target: none deploys nothing; kubernetes is a plain Deployment, for clusters without KServe.
+        deployment_name: Name of the service; empty: the run's name.
+        deployment_namespace: Kubernetes namespace; empty: the account's or the context's own.
+        deployment_store_uri: s3://bucket/prefix below which bundles are put, each under its digest.
+        deployment_format: Format of the bundle that is served.
+        deployment_image: Serving image; empty: that of this version.
+        deployment_mode: How KServe runs it: HPA or Knative's KPA.
+        deployment_min_replicas: Fewest pods; 0 scales to zero, in Knative mode and on RunPod.
+        deployment_max_replicas: Most pods; the same as min_replicas: a fixed number.
+        deployment_scale_metric: What the number of pods follows; concurrency and rps in Knative mode only.
+        deployment_scale_target: Of scale_metric, a pod: percent of what it requests, requests at a time or a second.
+        deployment_cpu: CPU cores of a pod, as Kubernetes writes them.
+        deployment_memory: Memory of a pod, the same way.
+        deployment_gpu_count: GPUs of a pod.
+        deployment_service_account: Account of the pods; for KServe it lists the Secret of the object store.
+        deployment_credentials: Secret of the object store, read by the kubernetes target.
+        deployment_canary_percent: Share of the traffic that judges a new bundle beside the old one; 0: no canary.
+        deployment_canary_requests: Answers of the canary before it can be promoted.
+        deployment_canary_duration_s: A canary that is undecided after this is rolled back, seconds.
+        deployment_timeout_s: Longest wait for a new bundle to serve, seconds.
+        deployment_options: The target's own options; docs/deploying.md lists them.
         data_digest: Digest of the source's content, so that cached results end when the data changes.
         software_digest: Digest of code and images, so that cached results end when they change.
         training_checkpoints_uri: Folder or s3:// prefix for checkpoints while training; empty keeps them in the pod.
-        resources_cpu: CPU cores of the training and validating pods, as Kubernetes writes them.
-        resources_memory: Memory of those pods, as Kubernetes writes it.
+        resources_cpu: CPU cores of the training pod, as Kubernetes writes them; the profile sets the other pods'.
+        resources_memory: Memory of the training pod, as Kubernetes writes it.
         resources_accelerator_type: Resource name of the accelerator of the training pod.
         resources_accelerator_count: How many of them; 0 trains on CPU.
     """
@@ -165,11 +209,6 @@ def train_model(
         checkpoints_uri=training_checkpoints_uri,
         software_digest=software_digest,
     )
-    trained.set_accelerator_type(resources_accelerator_type).set_accelerator_limit(resources_accelerator_count)
-    # Loader processes hand batches over in shared memory, of which a container has 64 MiB unless a volume gives more.
-    kubernetes.empty_dir_mount(
-        trained, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory", size_limit="2Gi"
-    )
     validated = validate_model(
         dataset=prepared.outputs["dataset"],
         checkpoint=trained.outputs["checkpoint"],
@@ -200,5 +239,43 @@ def train_model(
         warmup_count=benchmark_warmup_count,
         software_digest=software_digest,
     )
-    for task in (trained, validated, exported, measured):
-        task.set_cpu_limit(resources_cpu).set_memory_limit(resources_memory)
+    deploy_model(
+        bundle=exported.outputs["bundle"],
+        run_name=run_name,
+        target=deployment_target,
+        name=deployment_name,
+        namespace=deployment_namespace,
+        store_uri=deployment_store_uri,
+        format=deployment_format,
+        image=deployment_image,
+        mode=deployment_mode,
+        min_replicas=deployment_min_replicas,
+        max_replicas=deployment_max_replicas,
+        scale_metric=deployment_scale_metric,
+        scale_target=deployment_scale_target,
+        cpu=deployment_cpu,
+        memory=deployment_memory,
+        gpu_count=deployment_gpu_count,
+        service_account=deployment_service_account,
+        credentials=deployment_credentials,
+        canary_percent=deployment_canary_percent,
+        canary_requests=deployment_canary_requests,
+        canary_duration_s=deployment_canary_duration_s,
+        timeout_s=deployment_timeout_s,
+        options=deployment_options,
+        software_digest=software_digest,
+    ).after(measured)
+    settle(ingested, "ingest_dataset")
+    settle(extracted, "extract_frames")
+    settle(prepared, "prepare_dataset")
+    settle(
+        trained,
+        "train_model",
+        cpu=resources_cpu,
+        memory=resources_memory,
+        accelerator_type=resources_accelerator_type,
+        accelerator_count=resources_accelerator_count,
+    )
+    settle(validated, "validate_model")
+    settle(exported, "export_model")
+    settle(measured, "benchmark_model")

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from visionyard.cluster.profiles import DEFAULT_PROFILE, Profile, compiling, load_profile
 from visionyard.errors import ConfigError
 
 
@@ -15,28 +16,60 @@ def pipeline_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(pipelines.__path__) if module.ispkg)
 
 
-def compile_pipeline(name: str, path: Path, *, parameters: dict[str, Any] | None = None) -> None:
+def stage_names() -> list[str]:
+    """Return the names of all stages, sorted: those that a profile may speak of."""
+    from visionyard import components
+
+    return sorted(module.name for module in pkgutil.iter_modules(components.__path__) if module.ispkg)
+
+
+def compile_pipeline(
+    name: str, path: Path, *, parameters: dict[str, Any] | None = None, profile: str | Path = DEFAULT_PROFILE
+) -> None:
     """Write the compiled pipeline; nothing is left behind when it fails.
 
     Args:
         name: A pipeline's name.
         path: The `.yaml` file to write.
         parameters: Values that become the defaults of its run form.
+        profile: Which pods its stages get: a profile that comes with the package, or a file.
 
     Raises:
-        ConfigError: There is no such pipeline, or the file is not a `.yaml`.
+        ConfigError: There is no such pipeline or profile, the file is not a `.yaml`, or the profile is impossible.
     """
     if name not in pipeline_names():
         raise ConfigError(f"{name}: no such pipeline; known: {', '.join(pipeline_names())}")
     if path.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"{path}: expected a file that ends in .yaml")
+    loaded = load_profile(profile)
+    loaded.check_stages(stage_names())
     from kfp import compiler
 
-    pipeline = getattr(import_module(f"visionyard.pipelines.{name}"), name)
+    composed = import_module(f"visionyard.pipelines.{name}")
+    values = {**_resource_defaults(getattr(composed, name), loaded), **(parameters or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".partial-{path.name}")
     try:
-        compiler.Compiler().compile(pipeline, str(work), pipeline_parameters=parameters)
+        pipeline = _composed_with(getattr(composed, name), loaded, values)
+        compiler.Compiler().compile(pipeline, str(work), pipeline_parameters=values)
         work.replace(path)
     finally:
         work.unlink(missing_ok=True)
+
+
+def _resource_defaults(pipeline: Any, profile: Profile) -> dict[str, Any]:
+    inputs = pipeline.component_spec.inputs or {}
+    return {name: value for name, value in profile.parameters().items() if name in inputs}
+
+
+def _composed_with(pipeline: Any, profile: Profile, parameters: dict[str, Any]) -> Any:
+    """Compose a pipeline anew: KFP did it when the module was imported, with the default profile."""
+    from kfp import dsl
+
+    spec = pipeline.component_spec
+    with compiling(profile, parameters):
+        return dsl.pipeline(
+            name=spec.name,
+            display_name=pipeline.pipeline_spec.pipeline_info.display_name or None,
+            pipeline_config=pipeline.pipeline_config,
+        )(pipeline.pipeline_func)
