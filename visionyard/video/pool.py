@@ -186,7 +186,7 @@ class DecoderPool:
 
     def _listen(self) -> None:
         """Wait for answers, handle them, and end processes that have been silent for too long."""
-        deadline = min(decoder.last_heard for decoder in self._decoders) + self._timeout_s
+        deadline = min(decoder.last_heard + self._patience_s(decoder) for decoder in self._decoders)
         for key, _ in self._selector.select(max(0.0, deadline - time.monotonic())):
             decoder: _Decoder = key.data
             answers, has_ended = decoder.read()
@@ -195,8 +195,17 @@ class DecoderPool:
             if has_ended:
                 self._bury(decoder)
         for decoder in list(self._decoders):
-            if decoder.job is not None and time.monotonic() - decoder.last_heard > self._timeout_s:
+            if decoder.job is not None and time.monotonic() - decoder.last_heard > self._patience_s(decoder):
+                if not decoder.is_ready:
+                    raise VisionyardError(
+                        f"the decoder process was not ready within {self._patience_s(decoder):g} s; check that "
+                        f"`{' '.join(self._command)}` starts"
+                    )
                 self._give_up(decoder, decoder.job, f"no frame was decoded for {self._timeout_s:g} s")
+
+    def _patience_s(self, decoder: _Decoder) -> float:
+        """Return how long a process may be silent. Before it is ready that is its imports, no fault of the clip."""
+        return self._timeout_s if decoder.is_ready else max(self._timeout_s, NO_PROGRESS_TIMEOUT_S)
 
     def _handle(self, decoder: _Decoder, answer: dict[str, Any]) -> None:
         kind = answer.pop("kind")

@@ -109,6 +109,22 @@ def test_a_process_that_never_starts_is_told() -> None:
             list(pool.run([request]))
 
 
+def test_a_process_that_hangs_before_it_is_ready_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visionyard.video.pool.NO_PROGRESS_TIMEOUT_S", 0.3)
+    request = Request("clip", Path("clip"), Path("images"), SETTINGS)
+    with DecoderPool(1, command=[sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.1) as pool:
+        with pytest.raises(VisionyardError, match=r"was not ready within 0\.3 s; check that .* starts"):
+            list(pool.run([request]))
+
+
+def test_a_start_that_takes_long_is_no_fault_of_the_clip(tmp_path: Path) -> None:
+    request = Request("clip", tmp_path / "clip", tmp_path / "images", SETTINGS)
+    slow = f"import time; time.sleep(0.5)\n{ACTOR}"
+    with DecoderPool(1, command=[sys.executable, "-S", "-c", slow], timeout_s=0.2) as pool:
+        (outcome,) = pool.run([request])
+    assert outcome.code == ""
+
+
 def test_no_requests_start_no_process() -> None:
     with DecoderPool(1, command=["/does/not/exist"]) as pool:
         assert list(pool.run([])) == []
