@@ -15,6 +15,7 @@ VisionyardError
 │   ├── NotFoundError               it names a model or tensor that is not there
 │   ├── TooLargeError               its body, an image or the number of images is over the limit
 │   └── DeniedError                 it lacks a valid key, or asks for what is switched off
+├── DeployError                     a platform refused a service, or a deployed bundle does not come to serve
 ├── OverloadedError                 the server has too much to do, or the caller asked too often
 ├── DeadlineError                   the answer was not ready in time
 └── PreemptedError                  the process was told to stop
@@ -110,6 +111,12 @@ class TooLargeError(RequestError):
 
 class DeniedError(RequestError):
     """A request lacks a valid key, or asks for what is switched off."""
+
+
+class DeployError(VisionyardError):
+    """A platform refused a service, or a deployed bundle does not come to serve."""
+
+    exit_class = "deploy_failed"
 
 
 class OverloadedError(VisionyardError):

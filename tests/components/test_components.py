@@ -45,7 +45,7 @@ def test_only_kfp_and_image_names_are_imported_outside_the_body(name: str):
     tree = ast.parse((REPOSITORY / "components" / name / "component.py").read_text())
     modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    assert modules <= {"kfp", "visionyard.components._images"}
+    assert modules <= {"kfp", "typing", "visionyard.components._images"}
 
 
 @pytest.mark.parametrize("name", STAGES)

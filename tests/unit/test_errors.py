@@ -29,6 +29,7 @@ def test_every_error_stands_in_the_tree_on_top(error: type[VisionyardError]) -> 
         (errors.ModelError, "bad_config"),
         (errors.NotANumberError, "not_a_number"),
         (errors.ParityError, "parity_failed"),
+        (errors.DeployError, "deploy_failed"),
         (errors.PreemptedError, "preempted"),
     ],
 )

@@ -5,6 +5,7 @@ from visionyard.config.loading import (
     field_names,
     load_run_config,
     load_serving_config,
+    parse_deployment_config,
     parse_run_config,
     parse_serving_config,
 )
@@ -12,6 +13,7 @@ from visionyard.config.parameters import from_parameters, parameter_name, sectio
 from visionyard.config.run_config import (
     BenchmarkConfig,
     DataConfig,
+    DeploymentConfig,
     ExportConfig,
     FramesConfig,
     ModelConfig,
@@ -25,6 +27,7 @@ from visionyard.config.serving_config import ServedModelConfig, ServingConfig
 __all__ = [
     "BenchmarkConfig",
     "DataConfig",
+    "DeploymentConfig",
     "ExportConfig",
     "FramesConfig",
     "ModelConfig",
@@ -40,6 +43,7 @@ __all__ = [
     "load_run_config",
     "load_serving_config",
     "parameter_name",
+    "parse_deployment_config",
     "parse_run_config",
     "parse_serving_config",
     "section_parameters",

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from visionyard.config.run_config import RunConfig
+from visionyard.config.run_config import DeploymentConfig, RunConfig
 from visionyard.config.serving_config import ServingConfig
 from visionyard.errors import ConfigError
 
@@ -194,6 +194,19 @@ def load_serving_config(
         ConfigError: The file is missing or no YAML mapping, or any value is wrong; it lists all mistakes.
     """
     return _SERVING.load(path, overrides, environment)
+
+
+def parse_deployment_config(values: Mapping[str, Any]) -> DeploymentConfig:
+    """Check plain values and return the section `deployment` they describe.
+
+    Raises:
+        ConfigError: Any value is wrong; it lists all mistakes.
+    """
+    try:
+        return DeploymentConfig.model_validate(dict(values))
+    except ValidationError as error:
+        problems = describe_problems(error, DeploymentConfig)
+        raise ConfigError([f"deployment.{each}".replace("deployment.:", "deployment:") for each in problems]) from None
 
 
 def parse_serving_config(values: Mapping[str, Any]) -> ServingConfig:

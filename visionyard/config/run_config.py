@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 SourceKind = Literal["auto", "clips_by_class", "clips_cvat", "images_voc", "images_yolo", "images_by_class"]
 SplitMode = Literal["group", "published"]
 ExportFormat = Literal["onnx", "torchscript", "onnx-fp16", "onnx-int8", "openvino"]
+DeploymentTarget = Literal["none", "kserve", "kubernetes", "runpod", "huggingface"]
 
 
 def _whole(value: Any) -> Any:
@@ -172,6 +173,82 @@ class BenchmarkConfig(Section):
         return self
 
 
+class DeploymentConfig(Section):
+    """Where a promoted bundle is served, and how it gets there."""
+
+    target: DeploymentTarget = Field(
+        "none", description="none deploys nothing; kubernetes is a plain Deployment, for clusters without KServe."
+    )
+    name: str = Field(
+        "",
+        pattern=r"^([a-z]([a-z0-9-]{0,38}[a-z0-9])?)?$",
+        description="Name of the service; empty: the run's name.",
+    )
+    namespace: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+        description="Kubernetes namespace; empty: the account's or the context's own.",
+    )
+    store_uri: str = Field("", description="s3://bucket/prefix below which bundles are put, each under its digest.")
+    format: Literal["onnx", "torchscript"] = Field("onnx", description="Format of the bundle that is served.")
+    image: str = Field("", description="Serving image; empty: that of this version.")
+    mode: Literal["Standard", "Knative"] = Field("Standard", description="How KServe runs it: HPA or Knative's KPA.")
+    min_replicas: int = Field(1, ge=0, description="Fewest pods; 0 scales to zero, in Knative mode and on RunPod.")
+    max_replicas: int = Field(1, ge=1, description="Most pods; the same as min_replicas: a fixed number.")
+    scale_metric: Literal["cpu", "memory", "concurrency", "rps"] = Field(
+        "cpu", description="What the number of pods follows; concurrency and rps in Knative mode only."
+    )
+    scale_target: int = Field(
+        80, ge=1, description="Of scale_metric, a pod: percent of what it requests, requests at a time or a second."
+    )
+    cpu: str = Field("1", pattern=r"^\d+(\.\d+|m)?$", description="CPU cores of a pod, as Kubernetes writes them.")
+    memory: str = Field("2Gi", pattern=r"^\d+(\.\d+)?[KMGT]i?$", description="Memory of a pod, the same way.")
+    gpu_count: int = Field(0, ge=0, description="GPUs of a pod.")
+    service_account: str = Field(
+        "visionyard-serving", description="Account of the pods; for KServe it lists the Secret of the object store."
+    )
+    credentials: str = Field("visionyard-s3", description="Secret of the object store, read by the kubernetes target.")
+    canary_percent: int = Field(
+        0, ge=0, le=50, description="Share of the traffic that judges a new bundle beside the old one; 0: no canary."
+    )
+    canary_requests: int = Field(300, ge=1, description="Answers of the canary before it can be promoted.")
+    canary_duration_s: float = Field(
+        1800.0, ge=60, description="A canary that is undecided after this is rolled back, seconds."
+    )
+    timeout_s: float = Field(600.0, ge=10, description="Longest wait for a new bundle to serve, seconds.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The target's own options; docs/deploying.md lists them."
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_target(self) -> Self:
+        if problems := [] if self.target == "none" else _deployment_problems(self):
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _deployment_problems(config: DeploymentConfig) -> list[str]:
+    """Return what the target would refuse, or worse, take and ignore."""
+    is_knative = config.target == "kserve" and config.mode == "Knative"
+    scales_to_zero = is_knative or config.target in ("runpod", "huggingface")
+    checks = {
+        "store_uri is empty; give s3://bucket/prefix, where the pods read the bundle": config.target != "huggingface"
+        and not config.store_uri.startswith("s3://"),
+        f"min_replicas {config.min_replicas} is above max_replicas {config.max_replicas}": config.min_replicas
+        > config.max_replicas,
+        "min_replicas 0: only Knative mode, RunPod and Hugging Face scale to zero; give at least 1": not (
+            config.min_replicas or scales_to_zero
+        ),
+        f"scale_metric {config.scale_metric}: only in Knative mode; take cpu or memory": config.scale_metric
+        in ("concurrency", "rps")
+        and not is_knative,
+        f"canary_percent {config.canary_percent}: only the target kserve has canaries; give 0": config.canary_percent
+        > 0
+        and config.target != "kserve",
+    }
+    return [problem for problem, is_so in checks.items() if is_so]
+
+
 class RunConfig(Section):
     """One run, from data to benchmarked model bundle."""
 
@@ -185,3 +262,4 @@ class RunConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     export: ExportConfig = ExportConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
+    deployment: DeploymentConfig = DeploymentConfig()

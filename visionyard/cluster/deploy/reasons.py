@@ -1,0 +1,107 @@
+"""Why a bundle does not come to serve, in the words of pods and events."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visionyard.cluster.deploy.kube import EVENT, POD, Cluster, Manifest
+from visionyard.cluster.deploy.record import DIGEST_LABEL, Served
+
+# Waiting for these reasons does not end by waiting longer. A pod that may not be scheduled yet is not among them: an
+# autoscaler may bring its node.
+_STUCK = {
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+}
+_SHOWN_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What stands in the way.
+
+    Attributes:
+        text: Who says what.
+        is_stuck: It does not pass by itself.
+    """
+
+    text: str
+    is_stuck: bool
+
+
+def pods_of(cluster: Cluster, served: Served, *, labels: str) -> list[Manifest]:
+    """Return the pods of a service that were made for a bundle and are not ending."""
+    pods = cluster.list(POD, labels=f"{labels},{DIGEST_LABEL}={served.label}")
+    return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Return whether a pod takes requests."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def pod_troubles(pods: Iterable[Mapping[str, Any]]) -> list[Trouble]:
+    """Return what keeps pods from running, the same words once."""
+    found: dict[str, Trouble] = {}
+    for pod in pods:
+        status, name = pod.get("status", {}), pod["metadata"]["name"]
+        for each in status.get("conditions", []):
+            if each["type"] == "PodScheduled" and each["status"] == "False":
+                text = each.get("message", "")
+                found.setdefault(text, Trouble(f"pod {name}: not scheduled: {text}", is_stuck=False))
+        for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+            if trouble := _container_trouble(name, container):
+                found.setdefault(trouble.text.partition(": ")[2], trouble)
+    return list(found.values())
+
+
+def event_counts(cluster: Cluster) -> dict[str, int]:
+    """Return how often each event of the namespace happened so far, so that later ones can be told from them."""
+    return {event["metadata"]["uid"]: int(event.get("count") or 1) for event in cluster.list(EVENT)}
+
+
+def new_warnings(cluster: Cluster, before: Mapping[str, int], *, prefix: str) -> list[Trouble]:
+    """Return the warnings since `before` about a service and what belongs to it.
+
+    Args:
+        cluster: Where.
+        before: From `event_counts`.
+        prefix: Name of the service; what belongs to it begins with it.
+    """
+    found = {}
+    for event in cluster.list(EVENT):
+        about = event.get("involvedObject", {})
+        is_new = int(event.get("count") or 1) > before.get(event["metadata"]["uid"], 0)
+        is_ours = about.get("name", "") == prefix or about.get("name", "").startswith(f"{prefix}-")
+        if event.get("type") == "Warning" and is_new and is_ours:
+            text = f"{about.get('kind')} {about['name']}: {event.get('reason')}: {_short(event.get('message', ''))}"
+            # A pod that admission refuses is asked for again and again, and refused in the same words.
+            found[text] = Trouble(text, is_stuck=event.get("reason") == "FailedCreate")
+    return list(found.values())
+
+
+def _container_trouble(pod: str, status: Mapping[str, Any]) -> Trouble | None:
+    waiting = status.get("state", {}).get("waiting") or {}
+    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
+    name = f"pod {pod}: container {status['name']}"
+    said = f", it ended with {ended['exitCode']} {ended.get('reason', '')}" if ended.get("exitCode") else ""
+    if said and ended.get("message"):
+        said += f": {_short(ended['message'])}"
+    if waiting.get("reason") in _STUCK:
+        words = f"{waiting['reason']}: {_short(waiting.get('message', ''))}" if not said else waiting["reason"]
+        return Trouble(f"{name}: {words}{said}", is_stuck=True)
+    if said and not status.get("ready"):
+        return Trouble(f"{name}{said}", is_stuck=False)
+    return None
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _SHOWN_CHARACTERS else f"... {words[-_SHOWN_CHARACTERS:]}"
