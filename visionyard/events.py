@@ -5,16 +5,20 @@ A run event is one JSON line: `time` (seconds since 1970), `run`, `stage`, `kind
 | kind | values |
 | --- | --- |
 | run_started, run_finished | `name`, `task_names` / `status` (`done`, `failed`, `stopped`), `elapsed_s` |
-| stage_started | `pid` |
+| stage_started | `pid`, `resources` (what the container holds, see `stage_resources`) |
 | heartbeat | none; every 10 s while a stage lives |
 | progress | `done`, `total` (null when unknown), `unit`, `label` |
 | epoch | `epoch` (from 1), `epoch_count`, `metrics` |
 | warning | `message` |
-| stage_finished | `elapsed_s`, `figures` (name to number or text; the first is the key figure) |
-| stage_failed | `elapsed_s`, `report` (the exit report) |
+| stage_finished | `elapsed_s`, `usage`, `figures` (name to number or text; the first is the key figure) |
+| stage_failed | `elapsed_s`, `usage`, `report` (the exit report) |
 
-Stages find their sink in the environment: `VISIONYARD_EVENTS` names a file to append to; without it events go to
-standard output, where a cluster's logs keep them. Library calls outside a stage emit nothing.
+Those of a stage also hold `attempt`, which is another for each try; `usage` holds the bytes of the object store that
+the stage read and wrote.
+
+Stages find their sink in the environment: `VISIONYARD_EVENTS` names a file to append to, or an s3:// prefix below which
+each run has a folder of its own name (`visionyard.storage.event_log`); without it events go to standard output, where a
+cluster's logs keep them. Library calls outside a stage emit nothing.
 """
 
 import json
@@ -24,16 +28,19 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from errno import EDQUOT, ENOSPC
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from visionyard.atomic import write_atomic
-from visionyard.errors import PreemptedError, VisionyardError
+from visionyard.errors import PreemptedError, StorageError, VisionyardError
+from visionyard.stage_resources import held_resources
 
 EVENTS_VARIABLE = "VISIONYARD_EVENTS"
 RUN_VARIABLE = "VISIONYARD_RUN"
@@ -75,6 +82,7 @@ _ADVICE = {
     "disk_full": "free space on the volume named above, then run the same command again",
     "store_unreachable": "check the address, the credentials and the network, then run the same command again",
     "parity_failed": "export at another opset (export.opset) or drop the format that differs (export.formats)",
+    "deploy_failed": "correct what is named above, then deploy again; a service that served before goes on as it was",
     "bug": "please report this with the log; it is a fault of Visionyard, not of your data",
 }
 
@@ -105,6 +113,66 @@ def exit_report(stage_name: str, error: BaseException) -> ExitReport:
     return ExitReport(stage=stage_name, exit_class=exit_class, message=message, advice=_ADVICE[exit_class])
 
 
+class Sink(Protocol):
+    """Where the events of a process go."""
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add an event."""
+
+    def keep_report(self, report: ExitReport) -> None:
+        """Keep an exit report as `<stage>.exit.json` beside the events."""
+
+
+@dataclass(frozen=True)
+class _StandardOutput:
+    def append(self, record: Mapping[str, Any]) -> None:
+        sys.stdout.write(event_line(record))
+        sys.stdout.flush()
+
+    def keep_report(self, report: ExitReport) -> None:
+        """Keep nothing: the log has it."""
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        # One call a line, so that processes can share the file.
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, event_line(record).encode())
+        finally:
+            os.close(descriptor)
+
+    def keep_report(self, report: ExitReport) -> None:
+        write_atomic(self.path.with_name(f"{report.stage}.exit.json"), report_text(report))
+
+
+def _open_sink(address: str, *, run: str, stage: str, attempt: str) -> Sink:
+    if not address:
+        return _StandardOutput()
+    if "://" not in address:
+        return _File(Path(address))
+    sink: Sink = _event_log().EventLog(address, run=run, stage=stage, attempt=attempt)
+    return sink
+
+
+def _event_log() -> Any:
+    # By its name: the stores stand above the events, to which they report their progress.
+    return import_module("visionyard.storage.event_log")
+
+
+def event_line(record: Mapping[str, Any]) -> str:
+    """Return an event as its line."""
+    return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+
+
+def report_text(report: ExitReport) -> str:
+    """Return an exit report as its file."""
+    return json.dumps(asdict(report), indent=1)
+
+
 class Stage:
     """The running stage: where its events go and what it reports at the end."""
 
@@ -113,14 +181,21 @@ class Stage:
         self.figures: dict[str, Figure] = {}
         self.epoch_listeners: list[Callable[[int, dict[str, float]], None]] = []
         self.started = time.monotonic()
+        self.usage: dict[str, int] = {}
         self._run = os.environ.get(RUN_VARIABLE, "")
-        self._path = os.environ.get(EVENTS_VARIABLE, "")
+        self._attempt = uuid.uuid4().hex[:12]
+        self.sink = _open_sink(os.environ.get(EVENTS_VARIABLE, ""), run=self._run, stage=name, attempt=self._attempt)
         self._last_progress = 0.0
         self._lock = threading.Lock()
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Append one event; a line is written by one call, so that processes can share the file."""
-        append_event(self._path, run=self._run, stage=self.name, kind=kind, **values)
+        """Append one event."""
+        self.sink.append(_record(self._run, self.name, kind, {"attempt": self._attempt, **values}))
+
+    def count(self, name: str, amount: int) -> None:
+        """Add to a figure of what the stage used."""
+        with self._lock:
+            self.usage[name] = self.usage.get(name, 0) + amount
 
     def progress(self, done: int, total: int | None, unit: str, label: str) -> None:
         """Emit a progress event, at most ten a second; the last one (done == total) always."""
@@ -141,27 +216,35 @@ _current: Stage | None = None
 
 
 def append_event(path: str | Path, *, run: str, stage: str, kind: str, **values: Any) -> None:
-    """Append one event line to a file, or print it when `path` is empty."""
-    record = {"time": round(time.time(), 3), "run": run, "stage": stage, "kind": kind, **values}
-    line = json.dumps(record, ensure_ascii=False, default=str) + "\n"
-    if not path:
-        sys.stdout.write(line)
-        sys.stdout.flush()
-        return
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    """Append one event to a file or below an s3:// prefix, or print it when `path` is empty."""
+    sink = _open_sink(str(path), run=run, stage=stage, attempt=uuid.uuid4().hex[:12])
+    sink.append(_record(run, stage, kind, values))
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return all whole events of a file, oldest first; a line cut short by a kill is left out; no file: none."""
-    if not path.exists():
-        return []
+def _record(run: str, stage: str, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"time": round(time.time(), 3), "run": run, "stage": stage, "kind": kind, **values}
+
+
+def read_events(path: Path | str, *, run: str = "") -> list[dict[str, Any]]:
+    """Return all whole events, oldest first; a line cut short by a kill is left out; nothing there: none.
+
+    Args:
+        path: The file, or the s3:// prefix that VISIONYARD_EVENTS named.
+        run: Below a prefix, the run whose events are read.
+
+    Raises:
+        StorageError: The store refused or timed out.
+    """
+    if isinstance(path, str) and "://" in path:
+        return sorted(_whole(_event_log().read_text(path, run=run)), key=lambda record: float(record["time"]))
+    file = Path(path)
+    return _whole(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else []
+
+
+def _whole(text: str) -> list[dict[str, Any]]:
     records = []
     # Not splitlines(): JSON leaves other line separators, such as U+2028, inside its texts.
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in text.split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
@@ -206,6 +289,13 @@ def figures(**values: Figure) -> None:
     """Add figures to the stage's finishing event; the first one named is its key figure."""
     if _current is not None:
         _current.figures.update(values)
+
+
+def count_bytes(*, read: int = 0, written: int = 0) -> None:
+    """Count bytes that the current stage read from the object store or wrote to it."""
+    if _current is not None:
+        _current.count("read_bytes", read)
+        _current.count("written_bytes", written)
 
 
 def _beat(stage: Stage, ended: threading.Event) -> None:
@@ -254,13 +344,13 @@ def stage(name: str) -> Iterator[Stage]:
     """
     global _current
     current = _current = Stage(name)
-    current.emit("stage_started", pid=os.getpid())
+    current.emit("stage_started", pid=os.getpid(), resources=asdict(held_resources()))
     ended = threading.Event()
     threading.Thread(target=_beat, args=(current, ended), daemon=True).start()
     try:
         with _preemptible():
             yield current
-        current.emit("stage_finished", elapsed_s=current.elapsed_s, figures=current.figures)
+        current.emit("stage_finished", elapsed_s=current.elapsed_s, usage=current.usage, figures=current.figures)
     # A library that calls sys.exit() ends the stage badly too.
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         _report_failure(current, error)
@@ -274,13 +364,11 @@ def _report_failure(current: Stage, error: BaseException) -> None:
     report = exit_report(current.name, error)
     if report.exit_class == "bug":
         traceback.print_exception(error)
-    # A full disk must not hide its own report: the text below is printed in any case.
+    # A full disk or a store that is away must not hide the report: the text below is printed in any case.
     try:
-        current.emit("stage_failed", elapsed_s=current.elapsed_s, report=asdict(report))
-        if events_path := os.environ.get(EVENTS_VARIABLE, ""):
-            path = Path(events_path).with_name(f"{current.name}.exit.json")
-            write_atomic(path, json.dumps(asdict(report), indent=1))
-    except OSError as failure:
+        current.emit("stage_failed", elapsed_s=current.elapsed_s, usage=current.usage, report=asdict(report))
+        current.sink.keep_report(report)
+    except (OSError, StorageError) as failure:
         sys.stderr.write(f"{current.name}: the exit report could not be kept: {failure}\n")
     sys.stderr.write(report.text() + "\n")
     sys.stderr.flush()

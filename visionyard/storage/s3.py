@@ -15,6 +15,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
+from visionyard import events
 from visionyard.digests import digest_of_lines
 from visionyard.errors import StorageError
 from visionyard.storage.base import (
@@ -166,7 +167,9 @@ class S3Store(Store):
                 response.close()
                 response.release_conn()
 
-        return self._call(read)
+        data = self._call(read)
+        events.count_bytes(read=len(data))
+        return data
 
     @contextmanager
     def writing(self) -> Iterator[BinaryIO]:
@@ -181,6 +184,7 @@ class S3Store(Store):
                 self._client.put_object(self._bucket, self._key, spool, size)
 
             self._call(put)
+            events.count_bytes(written=size)
 
     def fetch(self, target: Path) -> None:
         """See Store."""
@@ -191,6 +195,7 @@ class S3Store(Store):
                 size = int(response.headers["Content-Length"])
                 etag = response.headers.get("ETag", "").strip('"')
                 save_stream(response.stream(CHUNK_BYTES), target, size=size, etag=etag)
+                events.count_bytes(read=size)
             finally:
                 response.close()
                 response.release_conn()
@@ -202,6 +207,7 @@ class S3Store(Store):
         if not path.is_file():
             raise StorageError(f"{path}: no such file; nothing was uploaded to {self.address}")
         self._call(lambda: self._client.fput_object(self._bucket, self._key, str(path)))
+        events.count_bytes(written=path.stat().st_size)
 
     def delete(self) -> None:
         """See Store."""

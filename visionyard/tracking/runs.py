@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ def log_result(*, bundle: Path, report: Path, evaluation: Path) -> None:
     tracked.files(bundle, "bundle")
     tracked.files(report, "report")
     tracked.end(is_done=True)
+
+
+def log_figures(values: Mapping[str, float], *, tags: Mapping[str, str], is_done: bool) -> None:
+    """Log figures about the whole pipeline run, such as its cost, into the parent run, and mark how it ended."""
+    if _uri() and find_spec("mlflow") is None:
+        events.warn(f"not tracked: this environment has no MLflow to reach {_uri()} with; install mlflow-skinny")
+        return
+    tracked = _open("pipeline")
+    if tracked.client is not None:
+        tracked.metrics(values, step=0)
+        tracked.tags(tags)
+        tracked.end(is_done=is_done)
 
 
 def end_pipeline_run(*, is_done: bool) -> None:
