@@ -239,7 +239,7 @@ def train_model(
         warmup_count=benchmark_warmup_count,
         software_digest=software_digest,
     )
-    deploy_model(
+    deployed = deploy_model(
         bundle=exported.outputs["bundle"],
         run_name=run_name,
         target=deployment_target,
@@ -279,3 +279,4 @@ def train_model(
     settle(validated, "validate_model")
     settle(exported, "export_model")
     settle(measured, "benchmark_model")
+    settle(deployed, "deploy_model")

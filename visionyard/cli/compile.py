@@ -1,12 +1,20 @@
 """Compile a pipeline to the YAML that Kubeflow Pipelines runs."""
 
 import pkgutil
+import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from visionyard.cluster.lint import find_lint
+from visionyard.cluster.packages import Package, read_package
 from visionyard.cluster.profiles import DEFAULT_PROFILE, Profile, compiling, load_profile
+from visionyard.cluster.shared_memory import SHAPING_PARAMETERS
+from visionyard.digests import digest_of
 from visionyard.errors import ConfigError
+
+# A hundred schedules share a few pipelines, and each compilation takes a second.
+_made: dict[tuple[str, str, str], Package] = {}
 
 
 def pipeline_names() -> list[str]:
@@ -24,7 +32,7 @@ def stage_names() -> list[str]:
 
 
 def compile_pipeline(
-    name: str, path: Path, *, parameters: dict[str, Any] | None = None, profile: str | Path = DEFAULT_PROFILE
+    name: str, path: Path, *, parameters: dict[str, Any] | None = None, profile: str | Path | Profile = DEFAULT_PROFILE
 ) -> None:
     """Write the compiled pipeline; nothing is left behind when it fails.
 
@@ -32,16 +40,17 @@ def compile_pipeline(
         name: A pipeline's name.
         path: The `.yaml` file to write.
         parameters: Values that become the defaults of its run form.
-        profile: Which pods its stages get: a profile that comes with the package, or a file.
+        profile: Which pods its stages get: a profile that comes with the package, a file, or a loaded one.
 
     Raises:
-        ConfigError: There is no such pipeline or profile, the file is not a `.yaml`, or the profile is impossible.
+        ConfigError: There is no such pipeline or profile, the file is not a `.yaml`, the profile is impossible, or the
+            pipeline would break on the backend.
     """
     if name not in pipeline_names():
         raise ConfigError(f"{name}: no such pipeline; known: {', '.join(pipeline_names())}")
     if path.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"{path}: expected a file that ends in .yaml")
-    loaded = load_profile(profile)
+    loaded = profile if isinstance(profile, Profile) else load_profile(profile)
     loaded.check_stages(stage_names())
     from kfp import compiler
 
@@ -52,9 +61,34 @@ def compile_pipeline(
     try:
         pipeline = _composed_with(getattr(composed, name), loaded, values)
         compiler.Compiler().compile(pipeline, str(work), pipeline_parameters=values)
+        if problems := find_lint(read_package(work), loaded):
+            raise ConfigError([f"{name}: {problem}" for problem in problems])
         work.replace(path)
     finally:
         work.unlink(missing_ok=True)
+
+
+def make_package(name: str, profile: Profile, parameters: dict[str, Any]) -> Package:
+    """Return a compiled pipeline that is sent to a server.
+
+    Parameters are not compiled in: they go with the request. Only what shapes the pods is looked at.
+
+    Args:
+        name: A pipeline's name.
+        profile: Which pods its stages get.
+        parameters: Of the run.
+
+    Raises:
+        ConfigError: As `compile_pipeline`.
+    """
+    shaping = {key: value for key, value in parameters.items() if key in SHAPING_PARAMETERS}
+    key = (name, profile.digest, digest_of(shaping))
+    if key not in _made:
+        with tempfile.TemporaryDirectory(prefix="visionyard-compile-") as folder:
+            path = Path(folder) / f"{name}.yaml"
+            compile_pipeline(name, path, parameters=shaping, profile=profile)
+            _made[key] = read_package(path)
+    return _made[key]
 
 
 def _resource_defaults(pipeline: Any, profile: Profile) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from visionyard.cluster.shared_memory import shared_memory_bytes
 from visionyard.cluster.stage_settings import StageSettings
 from visionyard.config import describe_problems
 from visionyard.errors import ConfigError
+from visionyard.events import EVENTS_VARIABLE
+from visionyard.storage import join
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -79,12 +81,16 @@ class Profile:
             labels[_QUEUE_LABEL] = merged.queue
         if merged.priority_class:
             labels[_PRIORITY_LABEL] = merged.priority_class
-        own = {"queue", "shm", "spot", "labels", "tolerations", "affinity", "secrets"}
+        env = dict(merged.env)
+        if self.store:
+            env.setdefault(EVENTS_VARIABLE, join(self.store, "events"))
+        own = {"queue", "shm", "spot", "labels", "env", "tolerations", "affinity", "secrets"}
         values = {key: getattr(merged, key) for key in StageProfile.model_fields if key not in own}
         return StageSettings(
             stage=name,
             **values,
             labels=labels,
+            env=env,
             tolerations=tuple(merged.tolerations),
             affinity=tuple(merged.affinity),
             secrets=tuple(merged.secrets),
@@ -92,6 +98,14 @@ class Profile:
             service_account=self.service_account,
             image_pull_secrets=tuple(self.file.image_pull_secrets),
         )
+
+    def is_spot(self, stage: str) -> bool:
+        """Return whether a stage runs on nodes that may be taken away."""
+        return merged_stage(self.file, stage).spot
+
+    def with_store(self, store: str) -> "Profile":
+        """Return it with another store; the same for an empty text."""
+        return Profile(self.name, self.file.model_copy(update={"store": store})) if store else self
 
     def image(self, stage: str, reference: str) -> str:
         """Return the image that a stage runs in.

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+# The pipeline parameters that are read here.
+SHAPING_PARAMETERS = frozenset(
+    {"model_name", "model_preset", "training_batch_size", "training_image_size_px", "training_loader_workers"}
+)
 # What torch's loaders hold ready per process, and the most processes that training.loader_workers -1 starts on a GPU.
 _PREFETCHED_BATCHES = 2
 _MOST_WORKERS = 8

@@ -1,0 +1,131 @@
+"""`visionyard runs`: list, watch, logs, cancel."""
+
+import time
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from visionyard.cli.words import format_duration
+from visionyard.cluster.kfp_api import KfpApi, find_server
+from visionyard.cluster.runs import ENDED, TaskState, task_states
+from visionyard.errors import ConfigError, VisionyardError
+
+POLL_S = 5.0
+_COLOURS = {"SUCCEEDED": "green", "SKIPPED": "green", "FAILED": "red", "CANCELED": "yellow", "RUNNING": "cyan"}
+# As many as are looked through for a shortened id.
+_LOOKED_THROUGH = 200
+_LAST_LINES = 15
+
+
+def list_command(host: str, namespace: str, *, experiment: str, most: int, console: Console) -> None:
+    """Print the newest runs."""
+    api = KfpApi(find_server(host, namespace))
+    found = api.runs(experiment_id=api.ensure_experiment(experiment) if experiment else "", most=most)
+    table = Table("id", "name", "state", "created", "took", box=None)
+    for run in found:
+        state = str(run.get("state", ""))
+        table.add_row(
+            str(run["run_id"]),
+            str(run.get("display_name", "")),
+            f"[{_COLOURS.get(state, 'white')}]{state}[/]",
+            str(run.get("created_at", "")),
+            _took(str(run.get("created_at", "")), str(run.get("finished_at", "") or "")),
+        )
+    console.print(table if found else "no runs")
+
+
+def watch_command(host: str, namespace: str, run: str, *, console: Console) -> int:
+    """Follow a run until it ends; see `watch`."""
+    api = KfpApi(find_server(host, namespace))
+    return watch(api, _full_id(api, run), console=console)
+
+
+def watch(api: KfpApi, run_id: str, *, console: Console, poll_s: float = POLL_S) -> int:
+    """Print each change of a run's stages until it ends; return 0 when it succeeded, else 1."""
+    seen: dict[str, str] = {}
+    while True:
+        run = api.run(run_id)
+        for task in task_states(run):
+            if seen.get(task.name) != task.state:
+                seen[task.name] = task.state
+                console.print(_line(task), soft_wrap=True)
+        state = str(run.get("state", ""))
+        if state in ENDED:
+            break
+        time.sleep(poll_s)
+    console.print(f"run {run_id}: {state}", style=_COLOURS.get(state, ""), soft_wrap=True)
+    if state == "SUCCEEDED":
+        return 0
+    _print_reasons(api, run, console)
+    return 1
+
+
+def logs_command(host: str, namespace: str, run: str, *, stage: str, console: Console) -> None:
+    """Print what the pods of a stage printed, or those of all failed stages.
+
+    Raises:
+        ConfigError: The run has no such stage.
+        VisionyardError: The logs are gone, or the server cannot be reached.
+    """
+    api = KfpApi(find_server(host, namespace))
+    run_id = _full_id(api, run)
+    tasks = task_states(api.run(run_id))
+    wanted = stage.replace("_", "-")
+    chosen = [task for task in tasks if task.name == wanted] if stage else _failed(tasks)
+    if not chosen:
+        known = ", ".join(task.name for task in tasks) or "none has started"
+        raise ConfigError(f"{stage or 'failed stages'}: there is none in run {run_id}; its stages: {known}")
+    for task in chosen:
+        for pod in task.pods:
+            console.print(f"== {task.name} ({pod})", style="bold", soft_wrap=True)
+            console.print(api.pod_log(run_id, pod), markup=False, soft_wrap=True)
+
+
+def cancel_command(host: str, namespace: str, run: str, *, console: Console) -> None:
+    """Stop a run."""
+    api = KfpApi(find_server(host, namespace))
+    run_id = _full_id(api, run)
+    api.cancel_run(run_id)
+    console.print(f"{run_id}: asked to stop; submit it again to go on from its checkpoints", soft_wrap=True)
+
+
+def _full_id(api: KfpApi, text: str) -> str:
+    if len(text) >= 36:
+        return text
+    found = [str(run["run_id"]) for run in api.runs(most=_LOOKED_THROUGH) if str(run["run_id"]).startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{len(found)} runs begin so, give more letters" if found else "no run begins so"
+    raise ConfigError(f"{text}: {problem}; `visionyard runs list` shows their ids")
+
+
+def _line(task: TaskState) -> str:
+    took = _took(task.started, task.ended) if task.state in ENDED else ""
+    word = "cached" if task.state == "SKIPPED" else task.state.lower()
+    return f"[{_COLOURS.get(task.state, 'white')}]{word:>10}[/]  {task.name}" + (f"  {took}" if took else "")
+
+
+def _failed(tasks: list[TaskState]) -> list[TaskState]:
+    return [task for task in tasks if task.state == "FAILED"]
+
+
+def _print_reasons(api: KfpApi, run: dict[str, Any], console: Console) -> None:
+    """Print the last lines of each failed stage, where its exit report stands."""
+    for task in _failed(task_states(run)):
+        if not task.pods:
+            continue
+        try:
+            lines = api.pod_log(str(run["run_id"]), task.pods[-1]).rstrip().splitlines()
+        except VisionyardError as error:
+            console.print(f"{task.name}: its log cannot be read: {error}", markup=False, soft_wrap=True)
+            continue
+        console.print(f"== {task.name}", style="bold")
+        console.print("\n".join(lines[-_LAST_LINES:]), markup=False, soft_wrap=True)
+
+
+def _took(start: str, end: str) -> str:
+    if not start or not end or end.startswith(("0001-", "1970-")):
+        return ""
+    return format_duration((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

@@ -1,0 +1,201 @@
+"""The REST API of Kubeflow Pipelines, as far as submitting, watching and scheduling need it.
+
+Not through kfp.Client: that prints as it goes, guesses hosts, and answers a refused connection with a long traceback.
+The paths and fields are those of the v2beta1 API.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import certifi
+import urllib3
+
+from visionyard.errors import VisionyardError
+from visionyard.storage import shown
+
+HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"
+TOKEN_VARIABLE = "VISIONYARD_KFP_TOKEN"  # noqa: S105 (a variable's name)
+COOKIE_VARIABLE = "VISIONYARD_KFP_COOKIE"
+# Where Kubeflow mounts the token of a pod's account; the variable is KFP's own.
+TOKEN_PATH_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 (a variable's name)
+_TOKEN_PATH = Path("/var/run/secrets/kubeflow/pipelines/token")
+_PAGE_SIZE = 200
+_TIMEOUT = urllib3.Timeout(connect=5.0, read=60.0)
+_RETRIES = urllib3.Retry(total=3, backoff_factor=0.5, allowed_methods={"GET"}, status_forcelist=(502, 503, 504))
+_ADVICE = {
+    401: f"sign in: put a token into {TOKEN_VARIABLE}, or the cookie of the Kubeflow page into {COOKIE_VARIABLE}",
+    403: "the account may not do this in that namespace; name one of yours with --namespace, or ask for the right",
+    404: "check the id, and that the address is the one of Kubeflow Pipelines itself",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where Kubeflow Pipelines answers, and as whom.
+
+    Attributes:
+        host: `http(s)://host[:port][/path]`.
+        namespace: Of a user of a multi-user Kubeflow; empty where there is only one.
+        token: Bearer token; empty: none.
+        cookie: Of a session in the browser; empty: none.
+    """
+
+    host: str
+    namespace: str = ""
+    token: str = ""
+    cookie: str = ""
+
+
+def find_server(host: str = "", namespace: str = "", environment: Mapping[str, str] | None = None) -> Server:
+    """Return the server that an option or the environment names, with the credentials found there.
+
+    Args:
+        host: From an option; empty: KF_PIPELINES_ENDPOINT.
+        namespace: From an option.
+        environment: Variables; the process's own when None.
+
+    Raises:
+        VisionyardError: No host is named, or it is no http(s) address.
+    """
+    variables = os.environ if environment is None else environment
+    address = (host or variables.get(HOST_VARIABLE, "")).strip().rstrip("/")
+    if not address:
+        raise VisionyardError(
+            f"no address of Kubeflow Pipelines: give --host or set {HOST_VARIABLE}; without an entry from outside, "
+            "`kubectl -n kubeflow port-forward svc/ml-pipeline 8888` and http://localhost:8888"
+        )
+    if not address.startswith(("http://", "https://")):
+        raise VisionyardError(f"{address}: expected an address that begins with http:// or https://")
+    token = variables.get(TOKEN_VARIABLE, "").strip()
+    token_path = Path(variables.get(TOKEN_PATH_VARIABLE, "") or _TOKEN_PATH)
+    if not token and token_path.is_file():
+        token = token_path.read_text(encoding="utf-8").strip()
+    return Server(address, namespace, token, variables.get(COOKIE_VARIABLE, "").strip())
+
+
+class KfpApi:
+    """Calls of one server."""
+
+    def __init__(self, server: Server) -> None:
+        """Talk to `server`; nothing is sent yet."""
+        self.server = server
+        headers = {"accept": "application/json"}
+        if server.token:
+            headers["authorization"] = f"Bearer {server.token}"
+        if server.cookie:
+            headers["cookie"] = server.cookie
+        ca_certs = os.environ.get("SSL_CERT_FILE") or certifi.where()
+        self._pool = urllib3.PoolManager(headers=headers, timeout=_TIMEOUT, retries=_RETRIES, ca_certs=ca_certs)
+
+    def ensure_experiment(self, name: str) -> str:
+        """Return the id of an experiment, which is made when there is none."""
+        equal = {"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]}
+        query = {"filter": json.dumps(equal), **self._namespace()}
+        found = self._call("GET", "experiments", query=query).get("experiments", [])
+        if not found:
+            found = [self._call("POST", "experiments", body={"display_name": name, **self._namespace()})]
+        return str(found[0]["experiment_id"])
+
+    def create_run(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a run and return it."""
+        return self._call("POST", "runs", body=body)
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Return a run with its tasks."""
+        return self._call("GET", f"runs/{quote(run_id, safe='')}")
+
+    def runs(self, *, experiment_id: str = "", most: int = 20) -> list[dict[str, Any]]:
+        """Return the newest runs, newest first."""
+        query = {"experiment_id": experiment_id} if experiment_id else self._namespace()
+        answer = self._call("GET", "runs", query={"page_size": str(most), "sort_by": "created_at desc", **query})
+        return list(answer.get("runs", []))
+
+    def cancel_run(self, run_id: str) -> None:
+        """Ask for a run to end."""
+        self._call("POST", f"runs/{quote(run_id, safe='')}:terminate")
+
+    def pod_log(self, run_id: str, pod_name: str) -> str:
+        """Return what a pod of a run printed; KFP offers it by this older path only."""
+        path = f"/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes/{quote(pod_name, safe='')}/log"
+        return self._send("GET", path).decode("utf-8", errors="replace")
+
+    def schedules(self) -> Iterator[dict[str, Any]]:
+        """Yield all recurring runs."""
+        query = {"page_size": str(_PAGE_SIZE), **self._namespace()}
+        token = ""
+        while True:
+            answer = self._call("GET", "recurringruns", query={**query, **({"page_token": token} if token else {})})
+            # This backend names the list in camel case or in snake case, by its version.
+            yield from answer.get("recurringRuns") or answer.get("recurring_runs") or []
+            token = answer.get("next_page_token", "")
+            if not token:
+                return
+
+    def create_schedule(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a recurring run and return it."""
+        return self._call("POST", "recurringruns", body=body)
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        """Remove a recurring run; runs that it started stay."""
+        self._call("DELETE", f"recurringruns/{quote(schedule_id, safe='')}")
+
+    def _namespace(self) -> dict[str, str]:
+        return {"namespace": self.server.namespace} if self.server.namespace else {}
+
+    def _call(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        data = self._send(method, f"/apis/v2beta1/{path}", query=query, body=body)
+        try:
+            answer = json.loads(data or b"{}")
+        except ValueError:
+            raise VisionyardError(
+                f"{shown(self.server.host)}: answered {method} /apis/v2beta1/{path} with something that is no JSON "
+                f"({data[:60]!r}); often a sign-in page: {_ADVICE[401]}"
+            ) from None
+        if not isinstance(answer, dict):
+            raise VisionyardError(f"{shown(self.server.host)}: expected a JSON object for {path}, got {answer!r}")
+        return answer
+
+    def _send(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> bytes:
+        host = shown(self.server.host)
+        content = None if body is None else json.dumps(body, allow_nan=False).encode()
+        try:
+            answer = self._pool.request(
+                method,
+                self.server.host + path,
+                fields=dict(query) if query else None,
+                body=content,
+                headers={**self._pool.headers, **({"content-type": "application/json"} if content else {})},
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            raise VisionyardError(
+                f"{host}: no answer from Kubeflow Pipelines ({type(reason).__name__}: {reason}); check the address, "
+                "the network and that its API server runs"
+            ) from None
+        if answer.status >= 300:
+            raise VisionyardError(_refusal(host, method, path, answer.status, answer.data))
+        return bytes(answer.data)
+
+
+def _refusal(host: str, method: str, path: str, status: int, data: bytes) -> str:
+    """Return what a server said when it refused: its message, and the way out where we know one."""
+    try:
+        content = json.loads(data)
+        said = content.get("error_message") or content.get("message") or content.get("error") or str(content)
+    except (ValueError, AttributeError):
+        said = data[:200].decode("utf-8", errors="replace").strip()
+    if 300 <= status < 400:
+        said, advice = "it redirects, most likely to a sign-in page", _ADVICE[401]
+    else:
+        advice = _ADVICE.get(status, "")
+    return f"{host}: {method} {path} was refused with {status}: {said}" + (f"; {advice}" if advice else "")

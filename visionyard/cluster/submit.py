@@ -1,0 +1,105 @@
+"""From a run config to what the API of Kubeflow Pipelines is sent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from visionyard.cluster.kfp_api import KfpApi
+from visionyard.cluster.packages import Package
+from visionyard.cluster.profiles import Profile
+from visionyard.config import RunConfig, to_parameters
+from visionyard.storage import is_local, join
+
+_UPLOAD_ADVICE = "put it into the object store (docs/submitting.md) and name it as s3://bucket/prefix"
+
+
+def find_unreachable(config: RunConfig) -> list[str]:
+    """Return a sentence for each thing of a config that a pod cannot reach: paths of this machine."""
+    problems = []
+    if is_local(config.data.source):
+        problems.append(
+            f"data.source = {config.data.source!r}: a path of this machine, which no pod can read; {_UPLOAD_ADVICE}"
+        )
+    weights = config.model.weights
+    # A bare name is one that the plugin knows, or it fails with the plugin's own words.
+    if weights and ("/" in weights or weights.startswith("~")) and is_local(weights):
+        problems.append(f"model.weights = {weights!r}: a path of this machine, which no pod can read; {_UPLOAD_ADVICE}")
+    if config.training.device.startswith("cuda:"):
+        problems.append(
+            f"training.device = {config.training.device!r}: a pod sees only its own devices; set auto, cpu or cuda, "
+            "and let the profile choose the accelerator"
+        )
+    return problems
+
+
+def find_unkept(profile: Profile) -> list[str]:
+    """Return why checkpoints of a run with this profile would be lost; empty when they are kept, or none is at risk."""
+    if profile.store or not profile.is_spot("train_model"):
+        return []
+    reason = "train_model runs on spot nodes, and without a store its checkpoints are lost with the node"
+    return [f"profile {profile.name}: {reason}; set `store: s3://bucket/prefix` in the profile, or give --store"]
+
+
+def run_parameters(
+    config: RunConfig, package: Package, profile: Profile, *, data_digest: str, software_digest: str
+) -> dict[str, Any]:
+    """Return the parameters of a run: the config's, and what a run knows beyond it.
+
+    Args:
+        config: What to run.
+        package: The compiled pipeline; parameters that it lacks are left out.
+        profile: Its store holds the checkpoints.
+        data_digest: Of the source; empty: not known.
+        software_digest: Of the code.
+    """
+    parameters = to_parameters(config) | {"data_digest": data_digest, "software_digest": software_digest}
+    if profile.store:
+        parameters["training_checkpoints_uri"] = join(profile.store, f"checkpoints/{config.name}")
+    return {name: value for name, value in parameters.items() if name in package.inputs}
+
+
+def pipeline_root(profile: Profile) -> str:
+    """Return where KFP keeps artifacts of a run; empty: where it always does."""
+    return join(profile.store, "artifacts") if profile.store else ""
+
+
+def submit_package(
+    api: KfpApi,
+    package: Package,
+    *,
+    name: str,
+    experiment: str,
+    parameters: Mapping[str, Any],
+    profile: Profile,
+    description: str = "",
+) -> str:
+    """Start a run of a compiled pipeline and return its id.
+
+    Args:
+        api: The server.
+        package: The pipeline.
+        name: Shown in the list of runs.
+        experiment: The group of runs it belongs to; made when there is none.
+        parameters: Of the pipeline.
+        profile: The one it was compiled with: service account and store.
+        description: Shown beside the run.
+
+    Raises:
+        ConfigError: A parameter is not the pipeline's, or of another type; nothing was sent.
+        VisionyardError: The server cannot be reached or refuses.
+    """
+    package.check(parameters)
+    body = {
+        "display_name": name,
+        "description": description,
+        "experiment_id": api.ensure_experiment(experiment),
+        "pipeline_spec": package.to_json(),
+        "runtime_config": runtime_config(parameters, profile),
+        "service_account": profile.service_account,
+    }
+    return str(api.create_run(body)["run_id"])
+
+
+def runtime_config(parameters: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
+    """Return the part of a request that says with what a pipeline runs."""
+    root = pipeline_root(profile)
+    return {"parameters": dict(parameters), **({"pipeline_root": root} if root else {})}
