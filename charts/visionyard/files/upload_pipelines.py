@@ -1,0 +1,62 @@
+"""Compile pipelines and upload each as a version named after the package. Usage: upload_pipelines.py PROFILE NAME..."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from visionyard import __version__
+
+PROFILES = Path("/etc/visionyard/profiles")
+
+
+def upload(client: Any, name: str, package: str, version: str) -> str:
+    """Upload one pipeline unless this version of it is there.
+
+    Args:
+        client: `kfp.Client`.
+        name: Name of the pipeline.
+        package: Path of the compiled pipeline.
+        version: Name of the version.
+
+    Returns:
+        A line on what was done.
+    """
+    pipeline_id = client.get_pipeline_id(name)
+    if pipeline_id is None:
+        # The first upload makes a version of the pipeline's own name; ours follows.
+        pipeline_id = client.upload_pipeline(package, pipeline_name=name).pipeline_id
+    token = ""
+    while True:
+        page = client.list_pipeline_versions(pipeline_id, page_size=100, page_token=token)
+        if version in {found.display_name for found in page.pipeline_versions or []}:
+            return f"{name}: version {version} is there"
+        token = page.next_page_token
+        if not token:
+            break
+    client.upload_pipeline_version(package, pipeline_version_name=version, pipeline_id=pipeline_id)
+    return f"{name}: version {version} uploaded"
+
+
+def main(profile: str, names: list[str]) -> None:
+    """Compile and upload.
+
+    Args:
+        profile: A shipped profile, or one of the chart's ConfigMap.
+        names: Pipelines.
+    """
+    import kfp
+
+    from visionyard.cli.compile import compile_pipeline
+
+    own = PROFILES / f"{profile}.yaml"
+    client = kfp.Client()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            package = Path(folder) / f"{name}.yaml"
+            compile_pipeline(name, package, profile=str(own) if own.exists() else profile)
+            print(upload(client, name, str(package), f"{__version__}-{profile}"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

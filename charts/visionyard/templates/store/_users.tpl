@@ -1,0 +1,16 @@
+{{- /* Names of the buckets and keys of all users, for the two scripts that set up a store. */}}
+{{- define "visionyard.store.users" -}}
+{{- range $bucket, $name := .Values.store.buckets }}
+- name: BUCKET_{{ upper $bucket }}
+  value: {{ $name }}
+{{- end }}
+{{- range $user := tuple "root" "pipeline" "serving" "mlflow" }}
+{{- if or (ne $user "mlflow") $.Values.mlflow.enabled }}
+{{- range tuple "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ upper $user }}_{{ . }}
+  valueFrom:
+    secretKeyRef: {name: {{ include "visionyard.store.secret" (dict "root" $ "user" $user) }}, key: {{ . }}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
