@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from visionyard import __version__
+from visionyard.cli import cluster
 from visionyard.errors import ConfigError, VisionyardError
 
 app = typer.Typer(
@@ -91,6 +92,9 @@ def run(
     config: ConfigArgument,
     settings: SetOption = None,
     is_new: Annotated[bool, typer.Option("--new", help="Start a new run, even if one could go on.")] = False,
+    runner: Annotated[
+        str, typer.Option(help="What each stage is: subprocess; or containers, by Docker or podman and our images.")
+    ] = "subprocess",
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Run the whole pipeline on this machine: data in, a certified and benchmarked model out.
@@ -101,13 +105,16 @@ def run(
     from visionyard.config import load_run_config
 
     loaded = load_run_config(config, overrides=settings or [])
-    raise typer.Exit(run_pipeline(loaded, runs=runs, is_new=is_new, console=output))
+    raise typer.Exit(run_pipeline(loaded, runs=runs, is_new=is_new, console=output, runner=runner))
 
 
 @app.command(name="compile")
 def compile_command(
-    pipeline: Annotated[str, typer.Argument(help="The pipeline's name, such as train_model.")],
-    path: Annotated[Path, typer.Option("-o", "--output", help="The .yaml file to write.")],
+    pipeline: Annotated[str, typer.Argument(help="The pipeline's name.")] = "train_model",
+    path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The .yaml file to write; default: the pipeline's name here.")
+    ] = None,
+    profile: cluster.ProfileOption = "cpu",
     config: Annotated[Path | None, typer.Option("--config", help="A run config whose values become defaults.")] = None,
 ) -> None:
     """Compile a pipeline to the YAML that Kubeflow Pipelines runs."""
@@ -115,8 +122,9 @@ def compile_command(
     from visionyard.config import load_run_config, to_parameters
 
     parameters = to_parameters(load_run_config(config)) if config else None
-    compile_pipeline(pipeline, path, parameters=parameters)
-    output.print(f"wrote {path}")
+    target = path or Path(f"{pipeline}.yaml")
+    compile_pipeline(pipeline, target, parameters=parameters, profile=profile)
+    output.print(f"wrote {target}")
 
 
 @app.command()
@@ -333,3 +341,6 @@ def serve(
         grpc_port=grpc_port,
     )
     serve_command(loaded, console=output)
+
+
+cluster.register(app)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from visionyard.atomic import write_atomic
+from visionyard.cli.container_run import remove_containers
 from visionyard.cli.live_view import RunView
+from visionyard.cli.pipeline_process import CONTAINERS, SUBPROCESS
 from visionyard.cli.run_folder import RunFolder, config_digest
 from visionyard.cli.stages import TRAIN_MODEL_STAGES
 from visionyard.config import RunConfig, to_parameters
@@ -53,7 +55,9 @@ class EventTail:
         return events
 
 
-def run_locally(config: RunConfig, folder: RunFolder, *, data_digest: str, console: Console) -> tuple[str, RunView]:
+def run_locally(
+    config: RunConfig, folder: RunFolder, *, data_digest: str, console: Console, images: Mapping[str, str] | None = None
+) -> tuple[str, RunView]:
     """Run the pipeline in a child process until it ends or is interrupted.
 
     Args:
@@ -61,18 +65,27 @@ def run_locally(config: RunConfig, folder: RunFolder, *, data_digest: str, conso
         folder: Where; what an earlier try finished there is not done again.
         data_digest: Of the source.
         console: Where the live view is drawn.
+        images: Ids of the images by name, when each task runs in a container; None: each is a subprocess.
 
     Returns:
         `done`, `failed` or `stopped`; and the view, which knows every stage's end.
     """
-    _write_request(config, folder, data_digest)
+    in_containers = images is not None
+    if in_containers or folder.status().get("runner") == CONTAINERS:
+        remove_containers(folder.path)  # those of a try that was killed hard would go on writing
+    _write_request(config, folder, data_digest, images)
     started = time.monotonic()
     tail = EventTail(folder.events)
     view = RunView(TRAIN_MODEL_STAGES, console)
     for event in tail.read():
         view.apply(event, is_new=False)
     append_event(folder.events, run=folder.name, stage="", kind="run_started", name=PIPELINE)
-    folder.write_status(status="running", config_digest=config_digest(config), data_digest=data_digest)
+    folder.write_status(
+        status="running",
+        config_digest=config_digest(config),
+        data_digest=data_digest,
+        runner=CONTAINERS if in_containers else SUBPROCESS,
+    )
     process = _start(folder, experiment=config.name)
     with _interruptible() as interruption, view:
         while process.poll() is None and not interruption:
@@ -80,6 +93,8 @@ def run_locally(config: RunConfig, folder: RunFolder, *, data_digest: str, conso
             time.sleep(_POLL_S)
         if interruption:
             _stop(process)
+    if in_containers:
+        remove_containers(folder.path)
     _apply_all(view, tail)
     status = "done" if process.returncode == 0 else "stopped" if interruption else "failed"
     elapsed_s = round(time.monotonic() - started, 3)
@@ -94,23 +109,25 @@ def _apply_all(view: RunView, tail: EventTail) -> None:
         view.apply(event)
 
 
-def _write_request(config: RunConfig, folder: RunFolder, data_digest: str) -> None:
+def _write_request(config: RunConfig, folder: RunFolder, data_digest: str, images: Mapping[str, str] | None) -> None:
     import yaml
 
-    from visionyard.digests import code_digest
+    from visionyard.digests import code_digest, digest_of
 
     arguments = to_parameters(config)
     if "://" not in arguments["data_source"]:
         arguments["data_source"] = str(Path(arguments["data_source"]).expanduser().absolute())
     arguments |= {
         "data_digest": data_digest,
-        "software_digest": code_digest(),
+        # A rebuilt image ends what is cached of the one before.
+        "software_digest": digest_of([code_digest(), images]) if images else code_digest(),
         "training_checkpoints_uri": str(folder.checkpoints.absolute()),
     }
     request = {
         "package_path": str((folder.path / "pipeline.yaml").absolute()),
         "pipeline_root": str(folder.pipeline_root.absolute()),
         "arguments": arguments,
+        "runner": SUBPROCESS if images is None else CONTAINERS,
     }
     write_atomic(folder.path / "request.json", json.dumps(request, indent=1))
     write_atomic(folder.path / "run.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

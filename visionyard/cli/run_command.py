@@ -6,16 +6,19 @@ from rich.console import Console
 
 from visionyard.cli import summary
 from visionyard.cli.check import find_problems
-from visionyard.cli.local_run import run_locally
+from visionyard.cli.container_run import check_images
+from visionyard.cli.local_run import PIPELINE, run_locally
+from visionyard.cli.pipeline_process import CONTAINERS, SUBPROCESS
 from visionyard.cli.run_folder import open_run
 from visionyard.config import RunConfig
 from visionyard.errors import ConfigError
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
+RUNNERS = (SUBPROCESS, CONTAINERS)
 
 
-def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Console) -> int:
+def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Console, runner: str = SUBPROCESS) -> int:
     """Run the pipeline here and return the exit code.
 
     Args:
@@ -23,13 +26,20 @@ def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Consol
         runs: Holds all runs.
         is_new: Start a new run although one could go on.
         console: Where to draw.
+        runner: What each task is: `subprocess`, or `containers` of Docker or podman.
 
     Raises:
         ConfigError: Something would make the run fail; nothing was started.
     """
     problems = find_problems(config)
+    if runner not in RUNNERS:
+        problems.append(f"--runner {runner}: expected one of {', '.join(RUNNERS)}")
     if problems:
         raise ConfigError(problems)
+    images = None
+    if runner == CONTAINERS:
+        with console.status("looking for the images"):
+            images = check_images(PIPELINE)
     from visionyard.storage import source_digest
 
     with console.status(f"looking at {config.data.source}"):
@@ -38,7 +48,7 @@ def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Consol
     with folder.locked():
         verb = "going on with" if is_resumed else "starting"
         console.print(f"{verb} [bold]{folder.name}[/bold] in {folder.path}", soft_wrap=True)
-        status, view = run_locally(config, folder, data_digest=data_digest, console=console)
+        status, view = run_locally(config, folder, data_digest=data_digest, console=console, images=images)
     if console.is_terminal:
         if status != "done":
             summary.print_stage_lines(console, view)
