@@ -10,6 +10,7 @@ from rich.console import Console
 
 from visionyard import __version__
 from visionyard.cli import cluster
+from visionyard.cli.cost import cost_app
 from visionyard.errors import ConfigError, VisionyardError
 
 app = typer.Typer(
@@ -343,4 +344,21 @@ def serve(
     serve_command(loaded, console=output)
 
 
+@app.command()
+def receive(
+    config: Annotated[Path, typer.Option("--config", help="Which alerts count, and for which models.")] = Path(
+        "receiver.yaml"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8090,
+    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "0.0.0.0",  # noqa: S104
+    host: cluster.HostOption = "",
+    namespace: cluster.NamespaceOption = "",
+) -> None:
+    """Receive Alertmanager's notifications and start the retraining pipeline when a model's pictures drift."""
+    from visionyard.cli.receive import receive_command
+
+    receive_command(config, address=address, port=port, host=host, namespace=namespace)
+
+
+app.add_typer(cost_app, name="cost")
 cluster.register(app)

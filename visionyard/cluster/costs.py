@@ -94,6 +94,19 @@ class Prices(Section):
             )
         return self.accelerator_hour[max(fitting, key=len)]
 
+    def node_price(self, node_type: str) -> float:
+        """Return what a node costs an hour.
+
+        Raises:
+            ConfigError: The table has no price for that type.
+        """
+        if node_type not in self.node_hour:
+            raise ConfigError(
+                f"node_hour: no price for {node_type!r}; add it to the price table, which knows "
+                f"{', '.join(sorted(self.node_hour)) or 'none'}"
+            )
+        return self.node_hour[node_type]
+
     def storage_cost(self, *, stored_bytes: float = 0.0, read_bytes: float = 0.0, written_bytes: float = 0.0) -> float:
         """Return what bytes cost: kept for `storage.kept_months`, read and written."""
         kept = stored_bytes * self.storage.stored_gb_month * self.storage.kept_months

@@ -179,7 +179,7 @@ def _row(folder: Path, prices: Prices | None) -> NodeRow:
 def _hourly(node_type: str, held: StageResources, prices: Prices) -> float:
     """Return the price of the whole node where the table has one, else of what the container held of it."""
     if node_type in prices.node_hour:
-        return prices.node_hour[node_type]
+        return prices.node_price(node_type)
     return prices.cost(_HOUR_S, **asdict(held))
 
 
