@@ -96,7 +96,7 @@ class Scratch(Section):
 class StageProfile(Section):
     """Settings of one stage's pod; what is left out is taken from `defaults`."""
 
-    image: str = Field("", description="Container image; empty: the stage's own, see `images` and `image_prefix`.")
+    image: str = Field("", description="Another of our images, or a full reference; empty: the stage's own.")
     cpu_request: Cpu = Field("", description="Cores set aside; empty: as many as the limit.")
     cpu_limit: Cpu = Field("", description="Most cores.")
     memory_request: Memory = Field("", description="Memory set aside; empty: as much as the limit.")

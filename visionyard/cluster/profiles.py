@@ -114,11 +114,9 @@ class Profile:
             stage: The stage.
             reference: The image that its component names, `prefix/name:tag`.
         """
-        if named := self.stage(stage).image:
-            return named
         prefix, _, last = reference.rpartition("/")
         name, colon, tag = last.partition(":")
-        replaced = self.file.images.get(name, name)
+        replaced = merged_stage(self.file, stage).image or self.file.images.get(name, name)
         if "/" in replaced or ":" in replaced:
             return replaced
         prefix = self.file.image_prefix.rstrip("/") or prefix
