@@ -1,5 +1,6 @@
 """Why a bundle does not come to serve, in the words of pods and events."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +36,15 @@ class Trouble:
     is_stuck: bool
 
 
-def pods_of(cluster: Cluster, served: Served, *, labels: str) -> list[Manifest]:
-    """Return the pods of a service that were made for a bundle and are not ending."""
-    pods = cluster.list(POD, labels=f"{labels},{DIGEST_LABEL}={served.label}")
-    return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+def pods_of(cluster: Cluster, served: Served | None, *, labels: str) -> list[Manifest]:
+    """Return the pods of a service that are not ending; of one bundle, or of all."""
+    chosen = f"{labels},{DIGEST_LABEL}={served.label}" if served else labels
+    return [pod for pod in cluster.list(POD, labels=chosen) if not pod["metadata"].get("deletionTimestamp")]
+
+
+def is_of(pod: Mapping[str, Any], served: Served) -> bool:
+    """Return whether a pod was made for a bundle."""
+    return bool(pod["metadata"].get("labels", {}).get(DIGEST_LABEL) == served.label)
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
@@ -67,23 +73,24 @@ def event_counts(cluster: Cluster) -> dict[str, int]:
     return {event["metadata"]["uid"]: int(event.get("count") or 1) for event in cluster.list(EVENT)}
 
 
-def new_warnings(cluster: Cluster, before: Mapping[str, int], *, prefix: str) -> list[Trouble]:
+def new_warnings(cluster: Cluster, before: Mapping[str, int], *, names: str, has_pods: bool) -> list[Trouble]:
     """Return the warnings since `before` about a service and what belongs to it.
 
     Args:
         cluster: Where.
         before: From `event_counts`.
-        prefix: Name of the service; what belongs to it begins with it.
+        names: Regular expression of what belongs to it.
+        has_pods: Whether there are pods: then a refusal to make one was overcome.
     """
     found = {}
     for event in cluster.list(EVENT):
         about = event.get("involvedObject", {})
         is_new = int(event.get("count") or 1) > before.get(event["metadata"]["uid"], 0)
-        is_ours = about.get("name", "") == prefix or about.get("name", "").startswith(f"{prefix}-")
+        is_ours = re.fullmatch(names, about.get("name", ""))
         if event.get("type") == "Warning" and is_new and is_ours:
             text = f"{about.get('kind')} {about['name']}: {event.get('reason')}: {_short(event.get('message', ''))}"
             # A pod that admission refuses is asked for again and again, and refused in the same words.
-            found[text] = Trouble(text, is_stuck=event.get("reason") == "FailedCreate")
+            found[text] = Trouble(text, is_stuck=event.get("reason") == "FailedCreate" and not has_pods)
     return list(found.values())
 
 
