@@ -1,0 +1,75 @@
+"""The client of the API: what it sends, and how its errors read."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.kfp_stub import KfpStub
+from visionyard.cluster.kfp_api import KfpApi, Server, find_server
+from visionyard.errors import VisionyardError
+
+
+def test_the_environment_names_the_server_and_whom_it_is_asked_as(tmp_path: Path):
+    token = tmp_path / "token"
+    token.write_text("from-file\n")
+    variables = {"KF_PIPELINES_ENDPOINT": "http://kfp/", "KF_PIPELINES_SA_TOKEN_PATH": str(token)}
+    assert find_server(environment=variables) == Server("http://kfp", token="from-file")
+    variables |= {"VISIONYARD_KFP_TOKEN": "typed", "VISIONYARD_KFP_COOKIE": "authservice_session=1"}
+    found = find_server("https://other", "team", variables)
+    assert found == Server("https://other", "team", "typed", "authservice_session=1")
+
+
+@pytest.mark.parametrize(
+    ("host", "match"),
+    [("", "give --host or set KF_PIPELINES_ENDPOINT.*port-forward"), ("kfp:8888", "kfp:8888: expected .* http://")],
+    ids=["none", "no scheme"],
+)
+def test_a_server_that_cannot_be_one_is_refused(host: str, match: str):
+    with pytest.raises(VisionyardError, match=match):
+        find_server(host, environment={})
+
+
+def test_an_experiment_is_made_once(stub: KfpStub):
+    api = KfpApi(Server(stub.host))
+    first = api.ensure_experiment("parts")
+    assert api.ensure_experiment("parts") == first
+    assert api.ensure_experiment("others") != first
+    assert len(stub.experiments) == 2
+
+
+def test_a_closed_port_is_told_with_the_host():
+    with pytest.raises(
+        VisionyardError, match=r"http://127.0.0.1:9: no answer from Kubeflow Pipelines .*check the address"
+    ):
+        KfpApi(Server("http://127.0.0.1:9")).create_run({})
+
+
+@pytest.mark.parametrize(
+    ("status", "match"),
+    [(401, "401: asked to fail; sign in: put a token into VISIONYARD_KFP_TOKEN"), (403, "403: .*--namespace")],
+    ids=["not signed in", "not allowed"],
+)
+def test_a_refusal_is_told_with_the_way_out(status: int, match: str, stub: KfpStub):
+    stub.fail_next = status
+    with pytest.raises(VisionyardError, match=match):
+        KfpApi(Server(stub.host)).run("x")
+
+
+def test_a_read_is_tried_again_and_a_change_is_not(stub: KfpStub):
+    api = KfpApi(Server(stub.host))
+    experiment = api.ensure_experiment("parts")
+    stub.fail_next = 503
+    assert api.ensure_experiment("parts") == experiment
+    stub.fail_next = 503
+    with pytest.raises(VisionyardError, match="POST /apis/v2beta1/experiments was refused with 503"):
+        api._call("POST", "experiments", body={"display_name": "others"})
+    assert len(stub.experiments) == 1
+
+
+def test_the_token_goes_with_each_request(stub: KfpStub):
+    stub.required_token = "secret"
+    KfpApi(Server(stub.host, token="secret")).ensure_experiment("parts")
+    assert set(stub.tokens) == {"Bearer secret"}
+    with pytest.raises(VisionyardError, match="there is no user identity header") as caught:
+        KfpApi(Server(stub.host, token="wrong")).runs()
+    assert "wrong" not in str(caught.value)
