@@ -9,6 +9,7 @@ from visionyard.components.export_model import export_model
 from visionyard.components.extract_frames import extract_frames
 from visionyard.components.ingest_dataset import ingest_dataset
 from visionyard.components.prepare_dataset import prepare_dataset
+from visionyard.components.promote_model import promote_model
 from visionyard.components.train_model import train_model as train_stage
 from visionyard.components.validate_model import validate_model
 
@@ -57,6 +58,14 @@ def train_model(
     benchmark_threads: list = [1, 2],
     benchmark_repeat_count: int = 30,
     benchmark_warmup_count: int = 3,
+    promotion_model: str = "",
+    promotion_confidence: float = 0.95,
+    promotion_least_gain: float = 0.0,
+    promotion_class_budget: float = 0.05,
+    promotion_least_metric: float = 0.0,
+    promotion_most_p95_ms: float = 0.0,
+    promotion_approval: str = "none",
+    promotion_store: str = "",
     deployment_target: str = "none",
     deployment_name: str = "",
     deployment_namespace: str = "",
@@ -133,6 +142,14 @@ def train_model(
         benchmark_threads: Intra-operator threads; more than the cores are skipped.
         benchmark_repeat_count: Timed calls of each combination.
         benchmark_warmup_count: Calls before the timed ones.
+        promotion_model: Name of the registered model; empty: the run's name.
+        promotion_confidence: How certain it must be that the new model is better than the champion.
+        promotion_least_gain: Gain of the main metric that is asked for; below 0 one as good as the champion passes too.
+        promotion_class_budget: Most that recall or AP of one class may fall.
+        promotion_least_metric: Least value of the main metric, champion or not.
+        promotion_most_p95_ms: Most latency of the fastest format, 95 % of the calls; 0: no limit.
+        promotion_approval: required: a person approves each bundle, by `visionyard approve`, before it is promoted.
+        promotion_store: Folder or s3:// prefix of approvals and watermarks; empty: beside the local runs.
         deployment_target: none deploys nothing; kubernetes is a plain Deployment, for clusters without KServe.
         deployment_name: Name of the service; empty: the run's name.
         deployment_namespace: Kubernetes namespace; empty: the account's or the context's own.
@@ -239,8 +256,28 @@ def train_model(
         warmup_count=benchmark_warmup_count,
         software_digest=software_digest,
     )
+    promoted = promote_model(
+        dataset=prepared.outputs["dataset"],
+        checkpoint=trained.outputs["checkpoint"],
+        evaluation=validated.outputs["evaluation"],
+        bundle=exported.outputs["bundle"],
+        benchmark=measured.outputs["benchmark"],
+        run_name=run_name,
+        model=promotion_model,
+        confidence=promotion_confidence,
+        least_gain=promotion_least_gain,
+        class_budget=promotion_class_budget,
+        least_metric=promotion_least_metric,
+        most_p95_ms=promotion_most_p95_ms,
+        approval=promotion_approval,
+        store=promotion_store,
+        software_digest=software_digest,
+    )
+    # The champion and a person's approval are no inputs, so a cached verdict could be an old one.
+    promoted.set_caching_options(False)
     deployed = deploy_model(
         bundle=exported.outputs["bundle"],
+        verdict=promoted.outputs["verdict"],
         run_name=run_name,
         target=deployment_target,
         name=deployment_name,
@@ -264,7 +301,7 @@ def train_model(
         timeout_s=deployment_timeout_s,
         options=deployment_options,
         software_digest=software_digest,
-    ).after(measured)
+    )
     settle(ingested, "ingest_dataset")
     settle(extracted, "extract_frames")
     settle(prepared, "prepare_dataset")
@@ -279,4 +316,5 @@ def train_model(
     settle(validated, "validate_model")
     settle(exported, "export_model")
     settle(measured, "benchmark_model")
+    settle(promoted, "promote_model")
     settle(deployed, "deploy_model")

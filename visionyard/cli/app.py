@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from visionyard import __version__
-from visionyard.cli import cluster
+from visionyard.cli import cluster, promotion
 from visionyard.cli.cost import cost_app
 from visionyard.errors import ConfigError, VisionyardError
 
@@ -362,3 +362,4 @@ def receive(
 
 app.add_typer(cost_app, name="cost")
 cluster.register(app)
+promotion.register(app)

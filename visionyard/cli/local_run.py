@@ -18,7 +18,7 @@ from visionyard.atomic import write_atomic
 from visionyard.cli.container_run import remove_containers
 from visionyard.cli.live_view import RunView
 from visionyard.cli.pipeline_process import CONTAINERS, SUBPROCESS
-from visionyard.cli.run_folder import RunFolder, config_digest
+from visionyard.cli.run_folder import RunFolder, config_digest, promotion_store
 from visionyard.cli.stages import TRAIN_MODEL_STAGES
 from visionyard.config import RunConfig, to_parameters
 from visionyard.events import EVENTS_VARIABLE, RUN_VARIABLE, append_event
@@ -122,6 +122,7 @@ def _write_request(config: RunConfig, folder: RunFolder, data_digest: str, image
         # A rebuilt image ends what is cached of the one before.
         "software_digest": digest_of([code_digest(), images]) if images else code_digest(),
         "training_checkpoints_uri": str(folder.checkpoints.absolute()),
+        "promotion_store": config.promotion.store or str(promotion_store(folder.path.parent)),
     }
     request = {
         "package_path": str((folder.path / "pipeline.yaml").absolute()),

@@ -9,6 +9,7 @@ from visionyard.cli.check import find_problems
 from visionyard.cli.container_run import check_images
 from visionyard.cli.local_run import PIPELINE, run_locally
 from visionyard.cli.pipeline_process import CONTAINERS, SUBPROCESS
+from visionyard.cli.promotion import is_waiting
 from visionyard.cli.run_folder import open_run
 from visionyard.config import RunConfig
 from visionyard.errors import ConfigError
@@ -55,6 +56,10 @@ def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Consol
         summary.print_notes(console, view)
     if status == "done":
         summary.print_success(console, view, folder, config)
+        if is_waiting(folder):
+            # Not done: the same command, after the approval, goes on with this run and its cached stages.
+            folder.write_status(status="waiting")
+            summary.print_waiting(console, folder)
         return EXIT_DONE
     if status == "stopped":
         summary.print_stopped(console, folder)

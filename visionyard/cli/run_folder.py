@@ -165,6 +165,11 @@ def newest_run(runs: Path, name: str = "") -> RunFolder | None:
     return RunFolder(max(found, key=lambda path: path.stat().st_mtime_ns)) if found else None
 
 
+def promotion_store(runs: Path) -> Path:
+    """Return where approvals of local runs lie, unless promotion.store says otherwise."""
+    return runs.absolute() / "promotion"
+
+
 def find_run(runs: Path, name: str) -> RunFolder:
     """Return a run by its folder, by `<name>-<n>`, by `<name>` (its newest), or the newest of all for an empty name.
 

@@ -29,6 +29,8 @@ def print_success(console: Console, view: RunView, folder: RunFolder, config: Ru
     console.print()
     console.print(f"Report   {_short(folder.report)}", highlight=False, soft_wrap=True)
     console.print(f"Bundle   {_short(folder.path / 'bundle')}", highlight=False, soft_wrap=True)
+    if (folder.path / "verdict").exists():
+        console.print(f"Verdict  {_short(folder.path / 'verdict' / 'verdict.md')}", highlight=False, soft_wrap=True)
     console.print()
     console.print("Next:", highlight=False)
     command = program_name()
@@ -57,6 +59,14 @@ def print_failure(console: Console, view: RunView, folder: RunFolder) -> None:
         console.print("The pipeline failed before a stage started", style="bold red")
         console.print(log_tail(folder.log), highlight=False, markup=False, soft_wrap=True)
     console.print(f"Log: {_short(folder.log)}", highlight=False, soft_wrap=True)
+
+
+def print_waiting(console: Console, folder: RunFolder) -> None:
+    """Print that the promotion waits for a person, and how it is approved."""
+    console.print()
+    console.print("The promotion waits for a person's approval:", style="yellow", highlight=False)
+    console.print(f"  {program_name()} approve {folder.name} --by NAME", style="cyan", highlight=False, soft_wrap=True)
+    console.print("then run the same command again; it goes on with this run.", highlight=False)
 
 
 def print_stopped(console: Console, folder: RunFolder) -> None:

@@ -173,6 +173,36 @@ class BenchmarkConfig(Section):
         return self
 
 
+class PromotionConfig(Section):
+    """When a new model takes the champion's place; docs/promotion.md explains how it is judged."""
+
+    model: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_. -]{0,99})?$",
+        description="Name of the registered model; empty: the run's name.",
+    )
+    confidence: float = Field(
+        0.95, ge=0.6, le=0.999, description="How certain it must be that the new model is better than the champion."
+    )
+    least_gain: float = Field(
+        0.0,
+        ge=-0.5,
+        le=0.5,
+        description="Gain of the main metric that is asked for; below 0 one as good as the champion passes too.",
+    )
+    class_budget: float = Field(0.05, ge=0, le=1, description="Most that recall or AP of one class may fall.")
+    least_metric: float = Field(0.0, ge=0, le=1, description="Least value of the main metric, champion or not.")
+    most_p95_ms: float = Field(
+        0.0, ge=0, description="Most latency of the fastest format, 95 % of the calls; 0: no limit."
+    )
+    approval: Literal["none", "required"] = Field(
+        "none", description="required: a person approves each bundle, by `visionyard approve`, before it is promoted."
+    )
+    store: str = Field(
+        "", description="Folder or s3:// prefix of approvals and watermarks; empty: beside the local runs."
+    )
+
+
 class DeploymentConfig(Section):
     """Where a promoted bundle is served, and how it gets there."""
 
@@ -262,4 +292,5 @@ class RunConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     export: ExportConfig = ExportConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
+    promotion: PromotionConfig = PromotionConfig()
     deployment: DeploymentConfig = DeploymentConfig()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard import events
+from visionyard.errors import StorageError
 from visionyard.events import RUN_VARIABLE
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -27,7 +28,7 @@ ROLE_TAG = "visionyard.role"
 PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
 # No telemetry; and a server that is down costs seconds, not the minutes of MLflow's seven tries.
-_SETTINGS = {
+MLFLOW_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -159,6 +160,27 @@ def log_figures(values: Mapping[str, float], *, tags: Mapping[str, str], is_done
         tracked.end(is_done=is_done)
 
 
+def keep_files(files: Mapping[str, Path], place: str) -> str:
+    """Copy folders into the artifacts of the parent run and return its id.
+
+    Args:
+        files: Folder name to folder.
+        place: Where in the artifacts they go.
+
+    Raises:
+        StorageError: There is no tracking server, or it cannot be reached.
+        MlflowException: It refused the files.
+    """
+    tracked = _open("pipeline")
+    if tracked.client is None:
+        raise StorageError(f"nothing can be kept in MLflow at {_uri() or URI_VARIABLE}: it cannot be reached")
+    for name, folder in sorted(files.items()):
+        tracked.client.log_artifacts(tracked.run_id, str(folder), f"{place}/{name}")
+    if RUN_ID_VARIABLE not in os.environ:
+        tracked.end(is_done=True)
+    return tracked.run_id
+
+
 def end_pipeline_run(*, is_done: bool) -> None:
     """Mark the parent run as finished or failed."""
     _open("pipeline").end(is_done=is_done)
@@ -177,7 +199,7 @@ def _open(role: str) -> Tracked:
     """Return the run of this pipeline (`pipeline`) or of its training (`training`), made when it is not there yet."""
     if not _uri():
         return Tracked()
-    for name, value in _SETTINGS.items():
+    for name, value in MLFLOW_SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
