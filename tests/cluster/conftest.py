@@ -10,15 +10,24 @@
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.cluster.gpus import gpu_stage
 from tests.cluster.kube import KubectlError, Namespace, kubectl, pod, wait_for, waiting_reason
+from tests.cluster.pod_driver import PodDriver
 from tests.fixtures.seaweed import Seaweed, s3_client
 from visionyard.components import _images
+from visionyard.data.sample import make_sample
+from visionyard.storage import upload_folder
 
 _NAMESPACE_LABELS = {
     "app.kubernetes.io/part-of": "visionyard-test",
@@ -145,13 +154,78 @@ def store(host_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     server.stop()
 
 
-@pytest.fixture
-def bucket(store: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the address of a fresh bucket that this process's environment gives access to."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "MINIO_"))]:
-        monkeypatch.delenv(name)
-    for name, value in store.environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(scope="session")
+def bucket(store: Seaweed) -> Iterator[str]:
+    """Return the address of a bucket that this process's environment gives access to."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3_client(store.endpoint).make_bucket(name)
-    return f"s3://{name}"
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [variable for variable in os.environ if variable.startswith(("AWS_", "MINIO_"))]:
+            patch.delenv(variable)
+        for variable, value in store.environment.items():
+            patch.setenv(variable, value)
+        yield f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def pool_label() -> str:
+    """Return what marks the nodes of this session's pool of GPUs."""
+    return uuid.uuid4().hex[:8]
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of short labelled clips."""
+    target = tmp_path_factory.mktemp("sample") / "clips"
+    make_sample(target, kind="digits-detection", clip_count=6, clip_s=1.0)
+    return target
+
+
+@pytest.fixture(scope="session")
+def compiled(bucket: str, pool_label: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return train_model compiled for little pods that are made again when lost, and training on the pool of GPUs."""
+    return compile_with(tmp_path_factory.mktemp("compiled"), bucket, {"train_model": gpu_stage(pool_label)})
+
+
+@pytest.fixture(scope="session")
+def compiled_badly(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return train_model compiled with too little memory, a secret and an image that are not there, a stage each."""
+    secret = {"name": "missing", "variables": {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID"}, "optional": False}
+    stages = {
+        "ingest_dataset": {"memory_limit": "128Mi", "retries": 0},
+        "extract_frames": {"secrets": [secret]},
+        "prepare_dataset": {"image": "localhost/visionyard/missing-python:0"},
+    }
+    return compile_with(tmp_path_factory.mktemp("compiled"), bucket, stages)
+
+
+def compile_with(folder: Path, bucket: str, stages: dict[str, Any]) -> Path:
+    """Compile train_model with the shipped CPU profile, its pods made smaller, and settings of some stages."""
+    shipped = yaml.safe_load(resources.files("visionyard.cluster").joinpath("profiles/cpu.yaml").read_text())
+    # A little processor time: a stage takes long enough to be hit in its middle.
+    small = {"cpu_request": "50m", "cpu_limit": "400m", "memory_request": "64Mi", "retries": 2}
+    shipped |= {"store": bucket, "defaults": {**shipped["defaults"], **small}}
+    shipped["stages"] |= stages
+    (folder / "profile.yaml").write_text(yaml.safe_dump(shipped))
+    target = folder / "train_model.yaml"
+    command = [sys.executable, "-m", "visionyard", "compile", "train_model"]
+    subprocess.run([*command, "--profile", folder / "profile.yaml", "-o", target], check=True, timeout=280)
+    return target
+
+
+@pytest.fixture
+def start_run(
+    namespace: Namespace, data_image: str, store: Seaweed, bucket: str, sample: Path
+) -> Callable[..., PodDriver]:
+    """Return a function from a compiled pipeline to a run of it on clips that are in the store."""
+    upload_folder(sample, f"{bucket}/clips")
+
+    def start(compiled: Path, *, has_secret: bool = True) -> PodDriver:
+        if has_secret:
+            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "visionyard-s3"}}
+            namespace.apply({**secret, "stringData": store.environment})
+        return PodDriver(
+            namespace, compiled, root=f"{bucket}/runs/{namespace.name}", arguments={"data_source": f"{bucket}/clips"}
+        )
+
+    return start

@@ -154,5 +154,6 @@ def pod_spec(image: str, *, container: dict[str, Any], scratch: str = "64Mi", **
 
 def pod(name: str, image: str, **settings: Any) -> dict[str, Any]:
     """Return a pod that runs once; `settings` as in `pod_spec`."""
-    spec = {"restartPolicy": "Never", **pod_spec(image, **settings)}
+    # As process 1 most programs do not hear SIGTERM.
+    spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, **pod_spec(image, **settings)}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}

@@ -28,7 +28,8 @@ def run(command: list[str]) -> int:
     """Run a command, hand SIGTERM on to it and return its exit status."""
     process = subprocess.Popen(command)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    return process.wait()
+    status = process.wait()
+    return status if status >= 0 else 128 - status  # as a shell tells of a signal
 
 
 def main(executor_input: dict[str, Any], record: str, command: list[str]) -> int:

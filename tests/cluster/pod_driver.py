@@ -24,7 +24,15 @@ _CHANNEL = "pipelinechannel--"
 class PodDriver:
     """One run of a compiled pipeline in a namespace."""
 
-    def __init__(self, namespace: Namespace, compiled: Path, *, root: str, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        compiled: Path,
+        *,
+        root: str,
+        arguments: dict[str, Any],
+        is_placed_only: bool = False,
+    ) -> None:
         """Read a compiled pipeline and give the namespace what its pods need.
 
         Args:
@@ -32,9 +40,10 @@ class PodDriver:
             compiled: The file that `visionyard compile` wrote.
             root: The s3:// prefix of this run's artifacts.
             arguments: Pipeline parameters; the file's defaults where one is missing.
+            is_placed_only: Whether pods only have to be placed: what earlier tasks put out is not looked for.
         """
         self._pipeline, self._platform = yaml.safe_load_all(compiled.read_text())
-        self._namespace, self._root = namespace, root
+        self._namespace, self._root, self._is_placed_only = namespace, root, is_placed_only
         defined = self._pipeline["root"]["inputDefinitions"]["parameters"]
         defaults = {name: each["defaultValue"] for name, each in defined.items() if "defaultValue" in each}
         self._arguments = {**defaults, **arguments}
@@ -58,14 +67,19 @@ class PodDriver:
         """Return the address of an artifact."""
         return f"{self._root}/{task}/{output}"
 
-    def start(self, task: str, **changes: Any) -> str:
-        """Start a task's Job and return its name; `changes` replace fields of its container."""
+    def start(self, task: str, *, artifacts_size: str = "") -> str:
+        """Start a task's Job and return its name.
+
+        Args:
+            task: The task.
+            artifacts_size: Size of the volume that artifacts pass through, in memory then; empty: the node's disk.
+        """
         name = f"{task}-{len(self._namespace.list('jobs'))}"
-        self._namespace.apply(self.job(name, task, changes))
+        artifacts = {"medium": "Memory", "sizeLimit": artifacts_size} if artifacts_size else {}
+        self._namespace.apply(self._job(name, task, artifacts))
         return name
 
-    def job(self, name: str, task: str, changes: dict[str, Any]) -> dict[str, Any]:
-        """Return the Job of a task."""
+    def _job(self, name: str, task: str, artifacts: dict[str, str]) -> dict[str, Any]:
         spec = self._pipeline["root"]["dag"]["tasks"][task]
         component = self._pipeline["components"][spec["componentRef"]["name"]]
         label = component["executorLabel"]
@@ -84,7 +98,6 @@ class PodDriver:
             "resources": _resources(container.get("resources", {}), inputs),
             "securityContext": CONTAINER_SECURITY,
             **_mounts(platform),
-            **changes,
         }
         pod = {
             "restartPolicy": "Never",
@@ -93,7 +106,7 @@ class PodDriver:
             "enableServiceLinks": False,
             "securityContext": {**POD_SECURITY, **_user(platform)},
             "containers": [main],
-            "volumes": _volumes(platform),
+            "volumes": _volumes(platform, artifacts),
             **_placement(platform),
         }
         metadata = platform.get("podMetadata", {})
@@ -122,8 +135,8 @@ class PodDriver:
                 found[name] = self._arguments[given["componentInputParameter"]]
             elif "taskOutputParameter" in given:
                 producer = given["taskOutputParameter"]
-                record = self._record(producer["producerTask"])
-                found[name] = record["parameterValues"][producer["outputParameterKey"]]
+                values = self._record(producer["producerTask"]).get("parameterValues", {})
+                found[name] = "" if self._is_placed_only else values[producer["outputParameterKey"]]
             else:
                 found[name] = self._resolved(given["runtimeValue"]["constant"], {})
         return found
@@ -136,7 +149,7 @@ class PodDriver:
         return inputs[name] if name in inputs else self._arguments[name.removeprefix(_CHANNEL)]
 
     def _record(self, task: str) -> dict[str, Any]:
-        return dict(json.loads(read_bytes(self.record_uri(task))))
+        return {} if self._is_placed_only else dict(json.loads(read_bytes(self.record_uri(task))))
 
     def _executor_input(
         self, task: str, spec: dict[str, Any], component: dict[str, Any], inputs: dict[str, Any]
@@ -210,9 +223,9 @@ def _mounts(platform: dict[str, Any]) -> dict[str, Any]:
     return {"volumeMounts": mounts}
 
 
-def _volumes(platform: dict[str, Any]) -> list[dict[str, Any]]:
+def _volumes(platform: dict[str, Any], artifacts: dict[str, str]) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [
-        {"name": "artifacts", "emptyDir": {}},
+        {"name": "artifacts", "emptyDir": artifacts},
         {"name": "launcher", "configMap": {"name": "launcher"}},
     ]
     for each in platform.get("emptyDirMounts", []):
