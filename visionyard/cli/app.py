@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from visionyard import __version__
-from visionyard.cli import cluster, promotion
+from visionyard.cli import cluster, deploy, promotion
 from visionyard.cli.cost import cost_app
 from visionyard.errors import ConfigError, VisionyardError
 
@@ -363,3 +363,4 @@ def receive(
 app.add_typer(cost_app, name="cost")
 cluster.register(app)
 promotion.register(app)
+deploy.register(app)

@@ -149,12 +149,12 @@ class ConfigReader(Generic[_Config]):
 
 
 def load_run_config(
-    path: Path, *, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
+    path: Path | None, *, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
 ) -> RunConfig:
     """Read `run.yaml` and lay the environment and the overrides over it.
 
     Args:
-        path: The YAML file.
+        path: The YAML file; None starts from the defaults.
         overrides: `section.key=value` texts, the last one wins; values are read as YAML.
         environment: Variables such as `VISIONYARD_SET_TRAINING__EPOCHS=3`; the process's own when None. They win over
             the file, and the overrides win over them.
