@@ -160,13 +160,19 @@ def _print_advice(advice: "Advice", assumptions: "Assumptions", *, replica_hour:
     waiting = played.cold_start_count / advice.request_count
     money = advice.currency
     lines = [
-        f"{advice.choice}: {advice.serverless_month:.2f} {money} a month serverless, "
-        f"{advice.dedicated_month:.2f} dedicated",
+        (
+            f"{advice.choice}: {advice.serverless_month:.2f} {money} a month serverless, "
+            f"{advice.dedicated_month:.2f} dedicated"
+        ),
         f"{advice.request_count} requests in {advice.span_s / 3600:.1f} h",
-        f"serverless: {played.instance_s:.0f} s paid, up to {played.most_instances} instances; "
-        f"{played.cold_start_count} requests ({waiting:.1%}) wait {assumptions.cold_start_s:g} s for a cold start",
-        f"dedicated: {advice.replica_count} x {replica_hour:.3f} {money} an hour, at most "
-        f"{assumptions.utilisation:.0%} busy in the busiest minute",
+        (
+            f"serverless: {played.instance_s:.0f} s paid, up to {played.most_instances} instances; "
+            f"{played.cold_start_count} requests ({waiting:.1%}) wait {assumptions.cold_start_s:g} s for a cold start"
+        ),
+        (
+            f"dedicated: {advice.replica_count} x {replica_hour:.3f} {money} an hour, at most "
+            f"{assumptions.utilisation:.0%} busy in the busiest minute"
+        ),
         f"assumed: {assumptions.places} at a time, an instance stays {assumptions.idle_s:g} s after its last request",
     ]
     if advice.break_even_per_day:
