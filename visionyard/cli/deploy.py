@@ -110,7 +110,7 @@ def read_settings(
         name: Of the service; empty: the config's, or the run's.
         target: In place of the config's; empty: the config's.
         namespace: The same.
-        reads_store: Whether deployment.store_uri must be given. On Kubernetes a service that is there knows its bundles.
+        reads_store: Whether deployment.store_uri must be given; a service on Kubernetes knows its bundles itself.
 
     Raises:
         ConfigError: A value is wrong, or no target is named.
