@@ -271,6 +271,7 @@ def train_model(
         most_p95_ms=promotion_most_p95_ms,
         approval=promotion_approval,
         store=promotion_store,
+        data_digest=data_digest,
         software_digest=software_digest,
     )
     # The champion and a person's approval are no inputs, so a cached verdict could be an old one.
@@ -302,6 +303,8 @@ def train_model(
         options=deployment_options,
         software_digest=software_digest,
     )
+    # What the cluster serves is no input either.
+    deployed.set_caching_options(False)
     settle(ingested, "ingest_dataset")
     settle(extracted, "extract_frames")
     settle(prepared, "prepare_dataset")
