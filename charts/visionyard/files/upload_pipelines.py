@@ -1,5 +1,6 @@
 """Compile pipelines and upload each as a version named after the package. Usage: upload_pipelines.py PROFILE NAME..."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from visionyard import __version__
 PROFILES = Path("/etc/visionyard/profiles")
 
 
-def upload(client: Any, name: str, package: str, version: str) -> str:
+def upload(client: Any, name: str, package: str, version: str, namespace: str | None = None) -> str:
     """Upload one pipeline unless this version of it is there.
 
     Args:
@@ -18,6 +19,7 @@ def upload(client: Any, name: str, package: str, version: str) -> str:
         name: Name of the pipeline.
         package: Path of the compiled pipeline.
         version: Name of the version.
+        namespace: Of a multi-user Kubeflow.
 
     Returns:
         A line on what was done.
@@ -25,7 +27,7 @@ def upload(client: Any, name: str, package: str, version: str) -> str:
     pipeline_id = client.get_pipeline_id(name)
     if pipeline_id is None:
         # The first upload makes a version of the pipeline's own name; ours follows.
-        pipeline_id = client.upload_pipeline(package, pipeline_name=name).pipeline_id
+        pipeline_id = client.upload_pipeline(package, pipeline_name=name, namespace=namespace).pipeline_id
     token = ""
     while True:
         page = client.list_pipeline_versions(pipeline_id, page_size=100, page_token=token)
@@ -51,11 +53,12 @@ def main(profile: str, names: list[str]) -> None:
 
     own = PROFILES / f"{profile}.yaml"
     client = kfp.Client()
+    namespace = os.environ.get("KF_PIPELINES_NAMESPACE")
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             package = Path(folder) / f"{name}.yaml"
             compile_pipeline(name, package, profile=str(own) if own.exists() else profile)
-            print(upload(client, name, str(package), f"{__version__}-{profile}"))
+            print(upload(client, name, str(package), f"{__version__}-{profile}", namespace))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-{{- /* A hook job that talks to Kubeflow Pipelines: (dict "root" $ "component" "..." "needs" "..." "weight" "0" "script" "..." "mounts" (list ...)). */}}
+{{- /* A hook job that talks to Kubeflow Pipelines: (dict "root" $ "component" "..." "needs" "..." "weight" "0" "command" (list ...) "files" "ConfigMap" "mountPath" "..."). */}}
 {{- define "visionyard.kfp.job" -}}
 {{- $root := dict "root" .root "component" .component "account" "schedules" "name" .component -}}
 apiVersion: batch/v1

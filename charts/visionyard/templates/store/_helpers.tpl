@@ -10,7 +10,7 @@
 {{- if include "visionyard.store.builtin" . -}}
 {{ .Values.name }}-store:{{ include "visionyard.store.port" . }}
 {{- else -}}
-{{ regexReplaceAll "^https?://" .Values.store.endpoint "" }}
+{{ regexReplaceAll "^https?://" (required "store.endpoint: an external store needs its address" .Values.store.endpoint) "" }}
 {{- end }}
 {{- end }}
 
