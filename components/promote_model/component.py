@@ -25,6 +25,7 @@ def promote_model(
     most_p95_ms: float = 0.0,
     approval: str = "none",
     store: str = "",
+    data_digest: str = "",
     software_digest: str = "",
 ) -> NamedTuple("Verdict", [("verdict", str)]):
     """Judge the new bundle against the champion on the new test split; the better one is the champion afterwards.
@@ -43,7 +44,8 @@ def promote_model(
         least_metric: Least value of the main metric.
         most_p95_ms: Most latency of the fastest format; 0: no limit.
         approval: none, or required for a person's approval in the store.
-        store: Folder or s3:// prefix of approvals.
+        store: Folder or s3:// prefix of approvals and watermarks.
+        data_digest: Digest of the source; noted in the store as trained on and judged, so that retraining skips it.
         software_digest: Digest of code and image.
 
     Returns:
@@ -59,6 +61,7 @@ def promote_model(
         from pathlib import Path
 
         from visionyard.config import PromotionConfig
+        from visionyard.promotion import move_watermark
         from visionyard.promotion import promote_model as promote
         from visionyard.promotion.verdict import PAGE
 
@@ -83,6 +86,9 @@ def promote_model(
         )
         shutil.copyfile(Path(judgement.path) / PAGE, judgement_page.path)
         verdict = decision.judgement.verdict
+        # What waits for approval is not through: the next retraining comes back to it.
+        if store and data_digest and not decision.is_pending:
+            move_watermark(store, model or run_name, data_digest, verdict=verdict)
         judgement.metadata.update({"verdict": verdict, "is_pending": decision.is_pending})
         if verdict == "reject":
             for reason in decision.judgement.reasons:

@@ -84,7 +84,9 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path: Path):
         assert run.returncode == 1, text
         assert f"{stage.title} started and never ended: its process was killed" in text
         assert folder.status()["status"] == "failed"
-        assert not (folder.path / "benchmark").exists()
+        assert not [
+            place for place in stage.places.values() if place != "report.html" and (folder.path / place).exists()
+        ]
 
     done = _run(config)
     assert done.returncode == 0, done.stdout

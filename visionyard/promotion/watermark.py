@@ -1,7 +1,8 @@
 """Retraining when there is new data, and only then: the watermark and the champion to start from.
 
-`<store>/retrain/<model>/watermark.json` holds the digest of the source at the end of the last retraining that went
-through. It moves after everything else succeeded, so a run that fails is tried again by the next one.
+`<store>/retrain/<model>/watermark.json` holds the digest of the source that was last trained on and judged. It moves
+when there is a verdict, so a run that fails before is tried again by the next one, and so is one that waits for a
+person's approval.
 """
 
 import json

@@ -1,7 +1,6 @@
 """The registry in a real MLflow store: promotions by compare-and-swap, raced by several processes."""
 
 import multiprocessing
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and Alembic warn of 
 
 
 @pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an MLflow database without content: making one takes seconds, copying it none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Registry("cells", f"sqlite:///{path}").versions()
-    return path
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return one MLflow store for all tests, each with a model of its own: opening another takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
 @pytest.fixture
-def registry(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def registry(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv(RUN_VARIABLE, "cells-1")
-    return Registry("cells")
+    return Registry(tmp_path.name)
 
 
 @pytest.fixture
@@ -124,7 +120,7 @@ def test_an_answer_that_was_lost_is_not_written_twice(registry: Registry, files:
 def test_a_person_who_moves_the_alias_is_heard(registry: Registry, files: Any):
     assert _promote(registry, files, "a")
     assert _promote(registry, files, "b")
-    registry._client.set_registered_model_alias("cells", CHAMPION, "1")
+    registry._client.set_registered_model_alias(registry.name, CHAMPION, "1")
     state = registry.state()
     assert (state.champion.bundle_digest, state.head) == ("a" * 64, 2)
     assert _promote(registry, files, "c")
@@ -156,23 +152,23 @@ def test_a_challenger_is_registered_once_and_gives_way_when_promoted(registry: R
 
 def test_versions_of_others_are_no_promotions(registry: Registry, files: Any, tmp_path: Path):
     assert _promote(registry, files, "a")
-    registry._client.create_model_version("cells", "file:///elsewhere", tags={"visionyard.after": "nonsense"})
+    registry._client.create_model_version(registry.name, "file:///elsewhere", tags={"visionyard.after": "nonsense"})
     assert registry.state().head == 1
-    registry._client.set_registered_model_alias("cells", CHAMPION, "2")
+    registry._client.set_registered_model_alias(registry.name, CHAMPION, "2")
     foreign = registry.state().champion
     assert foreign.number == 2
     with pytest.raises(StorageError, match="version 2: not registered by Visionyard"):
         registry.fetch(foreign, "bundle", tmp_path)
 
 
-def _race(uri: str, letter: str, folder: str, barrier: Any, results: Any) -> None:
+def _race(uri: str, name: str, letter: str, folder: str, barrier: Any, results: Any) -> None:
     import os
     import warnings
 
     warnings.simplefilter("ignore")
     os.environ["MLFLOW_TRACKING_URI"] = uri
     os.environ[RUN_VARIABLE] = f"cells-{letter}"
-    registry = Registry("cells")
+    registry = Registry(name)
     rejudged = 0
     barrier.wait()
     while True:
@@ -189,7 +185,9 @@ def test_processes_that_race_lose_no_promotion(registry: Registry, files: Any):
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(4), context.Queue()
     racers = [
-        context.Process(target=_race, args=(registry._uri, letter, str(files(letter)["bundle"]), barrier, results))
+        context.Process(
+            target=_race, args=(registry._uri, registry.name, letter, str(files(letter)["bundle"]), barrier, results)
+        )
         for letter in "abcd"
     ]
     for racer in racers:

@@ -1,0 +1,5 @@
+"""The pipeline retrain."""
+
+from .pipeline import retrain
+
+__all__ = ["retrain"]
