@@ -100,6 +100,8 @@ def inference_service(
 def arm(config: DeploymentConfig, options: dict[str, Any], served: Served) -> Manifest:
     """Return what differs between the arms of a service: the bundle, and the pods' label that tells them apart."""
     model: Manifest = {
+        # KServe's own default for a predictor; of a canary its schema requires it to be given.
+        "name": "kserve-container",
         "modelFormat": {"name": served.format},
         "runtime": options.get("runtime") or f"visionyard-{served.format}",
         "protocolVersion": "v2",
