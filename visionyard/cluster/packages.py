@@ -11,6 +11,8 @@ import yaml
 
 from visionyard.errors import ConfigError
 
+# libyaml's, where PyYAML was built with it: a tenth of the time on a pipeline of 2,000 lines.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBERS = (int, float)
 _KINDS: dict[str, tuple[str, Any]] = {
     "STRING": ("a text", str),
@@ -89,7 +91,7 @@ def read_package(path: Path) -> Package:
         ConfigError: The file is no compiled pipeline.
     """
     try:
-        documents = [item for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item]
+        documents = [item for item in yaml.load_all(path.read_text(encoding="utf-8"), _LOADER) if item]
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     spec = next((item for item in documents if isinstance(item, dict) and "pipelineInfo" in item), None)

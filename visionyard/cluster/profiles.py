@@ -163,11 +163,11 @@ _compilation: ContextVar[Compilation | None] = ContextVar("compilation", default
 
 
 @contextmanager
-def compiling(profile: Profile, parameters: Mapping[str, Any] | None = None) -> Iterator[Compilation]:
-    """Compile with a profile: `settle` reads it while the block runs."""
+def compiling(profile: Profile, parameters: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Compose a pipeline with a profile: `settle` reads it while the block runs."""
     token = _compilation.set(Compilation(profile, dict(parameters or {})))
     try:
-        yield current_compilation()
+        yield
     finally:
         _compilation.reset(token)
 
@@ -188,6 +188,9 @@ def settle(
 ) -> "PipelineTask":
     """Give a task what the profile sets for its stage.
 
+    Outside `compiling` nothing is set. KFP composes a pipeline when its module is imported, and looks through the whole
+    stack at each setting, which took 6 s of a core in that import; `compile_pipeline` composes it again.
+
     The four amounts may be pipeline parameters of type `str`, so that the run form can change them; that works for
     tasks at the top level of a pipeline only. Without them the profile's values are compiled in.
 
@@ -205,9 +208,11 @@ def settle(
     Raises:
         ConfigError: The parameters that are compiled with do not fit the profile.
     """
+    compilation = _compilation.get()
+    if compilation is None:
+        return task
     from visionyard.cluster.settling import Amounts, apply_settings
 
-    compilation = current_compilation()
     settings = compilation.profile.stage(stage, compilation.parameters)
     amounts = Amounts(cpu, memory, accelerator_type, accelerator_count)
     image = compilation.profile.image(stage, str(task.container_spec.image))

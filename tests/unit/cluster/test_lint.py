@@ -1,5 +1,6 @@
 """The lint of compiled pipelines: each thing that the backend breaks on is refused."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from kfp import compiler, dsl, kubernetes
 
 from visionyard.cluster.lint import find_lint
 from visionyard.cluster.packages import Package, read_package
-from visionyard.cluster.profiles import load_profile, settle
+from visionyard.cluster.profiles import compiling, load_profile, settle
 
 
 @dsl.component(base_image="visionyard/data-python:1", install_kfp_package=False)
@@ -32,8 +33,9 @@ def tell_status(status: dsl.PipelineTaskFinalStatus) -> None:
     print(status)
 
 
-def _compiled(pipeline: Any, folder: Path) -> Package:
-    compiler.Compiler().compile(pipeline, str(folder / "p.yaml"))
+def _compiled(make: Callable[[], Any], folder: Path) -> Package:
+    with compiling(load_profile("cpu")):
+        compiler.Compiler().compile(make(), str(folder / "p.yaml"))
     return read_package(folder / "p.yaml")
 
 
@@ -63,7 +65,7 @@ def handed_on() -> Any:
 
 @pytest.mark.parametrize("make", [good, handed_on], ids=["plain", "a parameter that a task of the sub-DAG takes too"])
 def test_a_good_pipeline_passes(make: Callable[[], Any], tmp_path: Path):
-    assert find_lint(_compiled(make(), tmp_path)) == []
+    assert find_lint(_compiled(make, tmp_path)) == []
 
 
 def cpu_in_a_handler() -> Any:
@@ -182,9 +184,7 @@ def unsettled() -> Any:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_what_breaks_is_refused(make: Callable[[], Any], match: str, tmp_path: Path):
-    import re
-
-    problems = find_lint(_compiled(make(), tmp_path))
+    problems = find_lint(_compiled(make, tmp_path))
     expected = re.escape(match).replace(re.escape(".*"), ".*")
     assert len(problems) == 1
     assert re.search(expected, problems[0])
@@ -195,10 +195,13 @@ def test_the_profiles_own_retries_of_lost_pods_pass(tmp_path: Path):
     def train_model() -> None:
         pass
 
-    @dsl.pipeline(name="spot")
-    def pipeline():
-        settle(train_model(), "train_model").set_retry(10)
+    def spot() -> Any:
+        @dsl.pipeline(name="spot")
+        def pipeline():
+            settle(train_model(), "train_model").set_retry(10)
 
-    package = _compiled(pipeline, tmp_path)
+        return pipeline
+
+    package = _compiled(spot, tmp_path)
     assert find_lint(package, load_profile("gpu-spot")) == []
     assert "set_retry(10)" in find_lint(package, load_profile("cpu"))[0]
