@@ -118,7 +118,7 @@ def test_a_configs_values_become_the_run_forms_defaults(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "file", "match"),
-    [("train", "p.yaml", r"train: no such pipeline; known: .*train_model"), ("train_model", "p.txt", r"p\.txt.*\.yaml")],
+    [("train", "p.yaml", r"train: no such pipeline; known: .*, train_"), ("train_model", "p.txt", r"p\.txt.*\.yaml")],
     ids=["unknown pipeline", "not a yaml"],
 )
 def test_wrong_use_is_refused(name: str, file: str, match: str, tmp_path: Path):
