@@ -4,14 +4,16 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from visionyard.cli.run_folder import RunFolder, find_run, promotion_store
 from visionyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from visionyard.cli.run_folder import RunFolder
 
 output = Console(highlight=False)
 champion_app = typer.Typer(
@@ -30,7 +32,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(champion_app, name="champion")
 
 
-def is_waiting(folder: RunFolder) -> bool:
+def is_waiting(folder: "RunFolder") -> bool:
     """Return whether a run ended because only a person's approval is missing."""
     path = folder.path / "verdict" / "verdict.json"
     return path.exists() and bool(json.loads(path.read_text(encoding="utf-8"))["is_pending"])
@@ -44,6 +46,7 @@ def approve_command(
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Approve a bundle, so that the next run may promote it where promotion.approval is required."""
+    from visionyard.cli.run_folder import promotion_store
     from visionyard.promotion.approval import Approval, approve
 
     digest, named = _resolve(target, runs)
@@ -123,6 +126,7 @@ def _resolve(target: str, runs: Path) -> tuple[str, str]:
         return target, ""
     import yaml
 
+    from visionyard.cli.run_folder import find_run
     from visionyard.inference import Bundle
 
     folder = Path(target)
