@@ -19,7 +19,8 @@ def notify_end(
 
     Args:
         run_name: What people call the run; empty takes its id.
-        expected_stages: Stages without which the run is not done, so that one that never started is named.
+        expected_stages: Stages without which the run is not done, so that one that never started is named; none
+            that KFP's cache may answer for.
         when: always, or failure to keep quiet about a run that is done.
         events_uri: The s3:// prefix or file of the run events; empty takes VISIONYARD_EVENTS.
         prices_uri: The price table; empty takes VISIONYARD_PRICES, and without one no cost is worked out.

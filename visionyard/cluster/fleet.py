@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from visionyard import storage
 from visionyard.atomic import write_atomic
-from visionyard.benchmark import BenchmarkReport, benchmark_model
 from visionyard.cluster.costs import PRICES_VARIABLE, Prices, load_prices
 from visionyard.data.artifacts import read_manifest
 from visionyard.errors import ArtifactError, ConfigError
 from visionyard.stage_resources import StageResources, held_resources
+
+if TYPE_CHECKING:
+    from visionyard.benchmark import BenchmarkReport
 
 FLEET_VARIABLE = "VISIONYARD_FLEET"
 DEFAULT_FLEET = "cpu"
@@ -83,7 +86,7 @@ def measure_node(
     threads: Sequence[int],
     repeat_count: int,
     warmup_count: int,
-) -> BenchmarkReport:
+) -> "BenchmarkReport":
     """Measure a bundle on this node; see `visionyard.benchmark.benchmark_model` for the arguments and errors.
 
     Args:
@@ -99,6 +102,9 @@ def measure_node(
     Raises:
         StorageError: A store refused or timed out, or there is nothing.
     """
+    # Composing the pipeline reads this module too, where there need be no runtime of models.
+    from visionyard.benchmark import benchmark_model
+
     with TemporaryDirectory(prefix="visionyard-") as scratch:
         bundle, dataset = Path(scratch) / "bundle", Path(scratch) / "dataset"
         storage.fetch_folder(bundle_uri, bundle)
@@ -191,6 +197,6 @@ def _markdown(rows: Sequence[NodeRow]) -> str:
     for row in rows:
         cells = [row.node_type, row.cpu, f"{row.cpu_count:g}", row.accelerator, row.format]
         cells += [f"{row.p50_ms:.1f}", f"{row.images_per_s:.1f}"]
-        cells += [f"{row.hourly:.3f}", f"{row.per_1000_images:.5f}"] if currency else []
+        cells += [f"{row.hourly:.3f}", f"{row.per_1000_images:.6f}"] if currency else []
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

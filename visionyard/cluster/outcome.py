@@ -10,6 +10,8 @@ from visionyard.cluster.costs import RunCost
 
 # The stage that tells of the end is not over when it looks.
 OWN_STAGE = "notify_end"
+# A stage whose figure `decision` is `skip` found nothing to do for those after it.
+DECISION, SKIP = "decision", "skip"
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,14 @@ def read_outcome(
     """Return how a run ended.
 
     A stage counts by its last try: one that was tried again and succeeded is no problem. One that started and never
-    ended was killed. One that was expected and never started is a problem only if nothing before it went wrong.
+    ended was killed. One that was expected and never started is a problem only if nothing before it went wrong, and no
+    stage decided that there is nothing to do.
 
     Args:
         events: Run events, in any order.
         run: Its name.
-        expected_stages: Stages without which it is not done; the first that is missing is named.
+        expected_stages: Stages without which it is not done, none that a cache may answer for; the first that is
+            missing is named.
         cost: What it cost.
         url: Of its page.
     """
@@ -117,15 +121,9 @@ def read_outcome(
     stages = sorted(last.values(), key=lambda attempt: attempt.started)
     problems = [_problem(attempt) for attempt in stages if attempt.status != "done"]
     missing = [name for name in expected_stages if name not in last]
-    if missing and not problems:
-        problems.append(
-            Problem(
-                missing[0],
-                "never_started",
-                "it never started: its pod could not be scheduled, or its image or a secret was missing",
-                "look at the events of its pod, or at the driver's pod before it",
-            )
-        )
+    is_skipped = any(attempt.figures.get(DECISION) == SKIP for attempt in stages)
+    if missing and not problems and not is_skipped:
+        problems.append(_never_started(missing[0], stages))
     verdicts = [str(attempt.figures["verdict"]) for attempt in stages if "verdict" in attempt.figures]
     return Outcome(
         run=run,
@@ -138,6 +136,16 @@ def read_outcome(
         problems=problems,
         cost=cost,
         url=url,
+    )
+
+
+def _never_started(name: str, stages: Sequence[Attempt]) -> Problem:
+    before = f" after {stages[-1].stage}" if stages else ""
+    return Problem(
+        name,
+        "never_started",
+        f"it never started, and nothing else did{before}: no room for a pod, or an image or a secret is missing",
+        "look at the events of the pods that wait, and at the drivers' pods before them",
     )
 
 

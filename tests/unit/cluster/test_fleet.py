@@ -39,7 +39,7 @@ def test_the_cheapest_node_comes_first(tmp_path: Path):
     assert rows[0].node_type == "spot"
     assert rows[0].per_1000_images == pytest.approx(0.18 / 3600 / 400 * 1000)
     text = (tmp_path / "t.md").read_text()
-    assert "| spot | a / b | 4 | 1 x NVIDIA L4 | onnx | 10.0 | 400.0 | 0.180 | 0.00012 |" in text
+    assert "| spot | a / b | 4 | 1 x NVIDIA L4 | onnx | 10.0 | 400.0 | 0.180 | 0.000125 |" in text
     assert json.loads((tmp_path / "f.json").read_text())["nodes"][0]["node_type"] == "spot"
 
 

@@ -46,6 +46,10 @@ RETRIED = [
     event(70, "train_model", "stage_started", "b"),
     event(80, "train_model", "stage_finished", "b", elapsed_s=10.0, figures={}),
 ]
+SKIPPED = [
+    event(0, "find_new_data", "stage_started"),
+    event(1, "find_new_data", "stage_finished", elapsed_s=1.0, figures={"decision": "skip"}),
+]
 
 
 @pytest.mark.parametrize(
@@ -58,8 +62,18 @@ RETRIED = [
         (DONE, ["ingest_dataset", "train_model", "deploy_model"], "failed", [("train_model", "never_started")]),
         ([], ["ingest_dataset"], "failed", [("ingest_dataset", "never_started")]),
         ([], [], "done", []),
+        (SKIPPED, ["find_new_data", "promote_model"], "done", []),
     ],
-    ids=["done", "exit report", "killed", "tried again", "a stage never started", "nothing started", "no events"],
+    ids=[
+        "done",
+        "exit report",
+        "killed",
+        "tried again",
+        "a stage never started",
+        "nothing started",
+        "no events",
+        "skipped",
+    ],
 )
 def test_how_a_run_ended(events: list[Any], expected: list[str], status: str, problems: list[tuple[str, str]]):
     outcome = read_outcome(reversed(events), run="digits-1", expected_stages=expected)
