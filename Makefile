@@ -5,7 +5,7 @@ BIN := .venv/bin
 CONFIG ?= examples/digits_detection.yaml
 export VISIONYARD_RUNS ?= runs
 
-.PHONY: help install lock format lint types borders docs-check unit cluster-test chart test run compile ui docs verify clean
+.PHONY: help install lock format lint types borders docs-check unit cluster-test chart test run compile ui docs images verify clean
 
 ##@ Develop
 install: .venv/installed ## Make the environment in .venv from the lock, with Visionyard in it
@@ -32,6 +32,12 @@ lock: .venv/installed ## Write requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/all.txt
 	$(BIN)/uv pip compile pyproject.toml --extra serve --extra redis --override requirements/serve-overrides.txt \
 		-c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/serve.txt
+	@# Of the images: the training image is the data image and more, so its lock holds all of the other.
+	$(BIN)/uv pip compile requirements/build.in -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/build.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/data.in --extra data --extra cluster \
+		-c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/data.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/data.in --extra data --extra cluster --extra train --extra yolo \
+		-c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/train.txt
 
 LOCK_OPTIONS := --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock"
@@ -86,6 +92,10 @@ compile: .venv/installed ## Compile the pipeline for Kubeflow to build/train_mod
 
 ui: .venv/installed ## Open the tracking page of all local runs
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(VISIONYARD_RUNS))/mlflow.db
+
+##@ Ship
+images: ## Build the container images; IMAGES="data serve" some of them; ENGINE, BASE, PREFIX, BUILD_FLAGS: images/build.py
+	$(PYTHON) images/build.py
 
 ##@ Check
 verify: ## All that CI does
