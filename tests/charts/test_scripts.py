@@ -1,0 +1,124 @@
+"""The scripts that the chart puts into pods: rights of the store's users, and what the checks send."""
+
+import io
+import runpy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from charts import make_chart
+
+FILES = make_chart.CHART / "files"
+BUCKETS = {"runs": "vy", "models": "vy-models", "mlflow": "vy-mlflow"}
+KEYS = {
+    f"{user}_{key}": f"{user.lower()}-{key[-3:].lower()}"
+    for user in ("ROOT", "PIPELINE", "SERVING", "MLFLOW")
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+}
+ENVIRONMENT = {**{f"BUCKET_{role.upper()}": name for role, name in BUCKETS.items()}, **KEYS}
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    """Return a function that loads a script of the chart."""
+    return lambda name: runpy.run_path(str(FILES / f"{name}.py"))
+
+
+def _allowed(policy: dict[str, Any], action: str, bucket: str) -> bool:
+    return any(
+        action in statement["Action"]
+        and any(place in {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"} for place in statement["Resource"])
+        for statement in policy["Statement"]
+    )
+
+
+RIGHTS = [
+    ("pipeline", "s3:PutObject", "vy", True),
+    ("pipeline", "s3:DeleteObject", "vy-models", True),
+    ("pipeline", "s3:GetObject", "vy-mlflow", False),
+    ("serving", "s3:GetObject", "vy-models", True),
+    ("serving", "s3:ListBucket", "vy-models", True),
+    ("serving", "s3:PutObject", "vy-models", False),
+    ("serving", "s3:GetObject", "vy", False),
+    ("mlflow", "s3:PutObject", "vy-mlflow", True),
+    ("mlflow", "s3:GetObject", "vy-models", False),
+]
+
+
+@pytest.mark.parametrize(("user", "action", "bucket", "is_allowed"), RIGHTS)
+def test_a_user_of_minio_may_do_what_it_must(
+    script: Any, user: str, action: str, bucket: str, is_allowed: bool
+) -> None:
+    assert _allowed(script("provision_store")["policies"](BUCKETS)[user], action, bucket) == is_allowed
+
+
+@pytest.mark.parametrize(("user", "action", "bucket", "is_allowed"), RIGHTS)
+def test_a_user_of_seaweedfs_may_do_the_same(
+    script: Any, user: str, action: str, bucket: str, is_allowed: bool
+) -> None:
+    verb = {"s3:PutObject": "Write", "s3:DeleteObject": "Write", "s3:GetObject": "Read", "s3:ListBucket": "List"}[
+        action
+    ]
+    users = {one["name"]: one for one in script("identities")["identities"](ENVIRONMENT)["identities"]}
+
+    assert (f"{verb}:{bucket}" in users[user]["actions"]) == is_allowed
+    assert users[user]["credentials"] == [{"accessKey": f"{user}-_id", "secretKey": f"{user}-key"}]
+
+
+def test_a_user_without_keys_is_left_out(script: Any) -> None:
+    environment = {key: value for key, value in ENVIRONMENT.items() if not key.startswith("MLFLOW_")}
+
+    names = [one["name"] for one in script("identities")["identities"](environment)["identities"]]
+
+    assert names == ["root", "pipeline", "serving"]
+
+
+@pytest.mark.parametrize(
+    ("days", "uploads", "rules"),
+    [(7, 3, ["temporary", "unfinished-uploads"]), (7, 0, ["temporary"]), (0, 3, ["unfinished-uploads"]), (0, 0, None)],
+)
+def test_lifecycle_rules_are_those_asked_for(script: Any, days: int, uploads: int, rules: list[str] | None) -> None:
+    config = script("provision_store")["lifecycle"](expire_temporary_days=days, abort_uploads_days=uploads)
+
+    assert (config and [rule.rule_id for rule in config.rules]) == rules
+
+
+def test_the_check_of_the_server_sends_a_picture(script: Any) -> None:
+    picture = Image.open(io.BytesIO(script("check_server")["picture"](64, 48)))
+
+    assert picture.size == (64, 48)
+    assert picture.convert("RGB").getpixel((10, 10)) == (128, 128, 128)
+
+
+class _Kfp:
+    """Keeps pipelines and versions as KFP's API does, in pages of one."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[str]] = {}
+
+    def get_pipeline_id(self, name: str) -> str | None:
+        return name if name in self.versions else None
+
+    def upload_pipeline(self, package: str, *, pipeline_name: str, namespace: str | None) -> Any:
+        self.versions[pipeline_name] = [pipeline_name]
+        return SimpleNamespace(pipeline_id=pipeline_name)
+
+    def list_pipeline_versions(self, pipeline_id: str, *, page_size: int, page_token: str) -> Any:
+        at = int(page_token or 0)
+        names = self.versions[pipeline_id]
+        found = [SimpleNamespace(display_name=name) for name in names[at : at + 1]]
+        return SimpleNamespace(pipeline_versions=found, next_page_token=str(at + 1) if at + 1 < len(names) else "")
+
+    def upload_pipeline_version(self, package: str, *, pipeline_version_name: str, pipeline_id: str) -> None:
+        self.versions[pipeline_id].append(pipeline_version_name)
+
+
+def test_a_version_is_uploaded_once(script: Any) -> None:
+    upload, kfp = script("upload_pipelines")["upload"], _Kfp()
+
+    assert upload(kfp, "train_model", "p.yaml", "0.1.0-cpu") == "train_model: version 0.1.0-cpu uploaded"
+    assert upload(kfp, "train_model", "p.yaml", "0.1.0-cpu") == "train_model: version 0.1.0-cpu is there"
+    assert upload(kfp, "train_model", "p.yaml", "0.2.0-cpu") == "train_model: version 0.2.0-cpu uploaded"
+    assert kfp.versions == {"train_model": ["train_model", "0.1.0-cpu", "0.2.0-cpu"]}

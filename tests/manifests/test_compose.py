@@ -1,0 +1,75 @@
+"""compose.yaml: its services know each other, what it mounts is there, and it agrees with the chart."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from charts import make_chart
+from visionyard import __version__
+
+ROOT = make_chart.ROOT
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+VALUES: dict[str, Any] = yaml.safe_load((make_chart.CHART / "values.yaml").read_text(encoding="utf-8"))
+# The Compose Specification's keys of a service that this file uses; another key is a typo until it is added here.
+_KEYS = {
+    *("image", "command", "entrypoint", "environment", "ports", "volumes", "depends_on", "restart", "healthcheck"),
+    *("read_only", "tmpfs", "cap_drop", "security_opt"),
+}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_complete(name: str) -> None:
+    service = SERVICES[name]
+
+    assert set(service) <= _KEYS
+    assert not re.search(r":latest$|^[^:]+$", service["image"]), "an image without a version"
+    assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert set(service.get("depends_on", [])) <= set(SERVICES)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_service_mounts_is_there(name: str) -> None:
+    for volume in SERVICES[name].get("volumes", []):
+        source = volume.partition(":")[0]
+        if source.startswith("./"):
+            assert (ROOT / source).exists(), source
+        elif not source.startswith("${"):
+            assert source in COMPOSE["volumes"]
+
+
+def test_images_are_those_of_the_chart() -> None:
+    images = {name: service["image"] for name, service in SERVICES.items()}
+
+    assert images["store"] == VALUES["store"]["minio"]["image"]
+    assert images["mlflow"] == VALUES["mlflow"]["image"]
+    assert images["database"] == VALUES["postgresql"]["image"]
+    assert images["server"] == f"{VALUES['image']['serve']}:{__version__}"
+    assert images["buckets"] == f"{VALUES['image']['data']}:{__version__}"
+
+
+def test_buckets_are_those_of_the_chart() -> None:
+    environment = SERVICES["buckets"]["environment"]
+
+    for role, bucket in VALUES["store"]["buckets"].items():
+        assert environment[f"BUCKET_{role.upper()}"] == bucket
+    assert f"--artifacts-destination=s3://{VALUES['store']['buckets']['mlflow']}" in SERVICES["mlflow"]["command"]
+
+
+def test_prometheus_reads_services_that_are_there_under_the_alerts_job(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "manifests/compose/prometheus.yaml").read_text(encoding="utf-8"))
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"][0] for job in config["scrape_configs"]}
+
+    assert jobs["visionyard-serving"] == "server:8080"
+    assert {target.partition(":")[0] for target in jobs.values()} <= set(SERVICES)
+
+
+def test_the_bundle_to_serve_has_to_be_named() -> None:
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+
+    assert "${BUNDLE:?" in text
+    assert not subprocess.run(["git", "ls-files", "*.env"], cwd=ROOT, capture_output=True, text=True).stdout
