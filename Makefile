@@ -65,7 +65,7 @@ borders: build/checked ## Who may import whom
 unit: .venv/installed .venv/bin/helm ## The test suite alone
 	$(BIN)/python -m pytest -m "not cluster"
 
-cluster-test: .venv/installed ## Tests on the cluster that KUBECONFIG names (docs/testing.md)
+cluster-test: .venv/installed .venv/bin/helm ## Tests on the cluster that KUBECONFIG names (docs/testing.md)
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 test: lint types borders unit ## Everything that must pass: style, types, borders, tests

@@ -155,16 +155,27 @@ def store(host_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def bucket(store: Seaweed) -> Iterator[str]:
-    """Return the address of a bucket that this process's environment gives access to."""
-    name = f"test-{uuid.uuid4().hex[:12]}"
-    s3_client(store.endpoint).make_bucket(name)
+def runs_bucket(store: Seaweed) -> Iterator[str]:
+    """Return the address of a bucket for runs; from now on this process's environment gives access to the store."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in [variable for variable in os.environ if variable.startswith(("AWS_", "MINIO_"))]:
             patch.delenv(variable)
         for variable, value in store.environment.items():
             patch.setenv(variable, value)
-        yield f"s3://{name}"
+        yield make_bucket(store)
+
+
+@pytest.fixture
+def bucket(store: Seaweed, runs_bucket: str) -> str:
+    """Return the address of a fresh bucket."""
+    return make_bucket(store)
+
+
+def make_bucket(store: Seaweed) -> str:
+    """Make a bucket and return its address."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    s3_client(store.endpoint).make_bucket(name)
+    return f"s3://{name}"
 
 
 @pytest.fixture(scope="session")
@@ -182,13 +193,13 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compiled(bucket: str, pool_label: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(runs_bucket: str, pool_label: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return train_model compiled for little pods that are made again when lost, and training on the pool of GPUs."""
-    return compile_with(tmp_path_factory.mktemp("compiled"), bucket, {"train_model": gpu_stage(pool_label)})
+    return compile_with(tmp_path_factory.mktemp("compiled"), runs_bucket, {"train_model": gpu_stage(pool_label)})
 
 
 @pytest.fixture(scope="session")
-def compiled_badly(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled_badly(runs_bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return train_model compiled with too little memory, a secret and an image that are not there, a stage each."""
     secret = {"name": "missing", "variables": {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID"}, "optional": False}
     stages = {
@@ -196,7 +207,7 @@ def compiled_badly(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "extract_frames": {"secrets": [secret]},
         "prepare_dataset": {"image": "localhost/visionyard/missing-python:0"},
     }
-    return compile_with(tmp_path_factory.mktemp("compiled"), bucket, stages)
+    return compile_with(tmp_path_factory.mktemp("compiled"), runs_bucket, stages)
 
 
 def compile_with(folder: Path, bucket: str, stages: dict[str, Any]) -> Path:
@@ -215,17 +226,20 @@ def compile_with(folder: Path, bucket: str, stages: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def start_run(
-    namespace: Namespace, data_image: str, store: Seaweed, bucket: str, sample: Path
+    namespace: Namespace, data_image: str, store: Seaweed, runs_bucket: str, sample: Path
 ) -> Callable[..., PodDriver]:
     """Return a function from a compiled pipeline to a run of it on clips that are in the store."""
-    upload_folder(sample, f"{bucket}/clips")
+    upload_folder(sample, f"{runs_bucket}/clips")
 
     def start(compiled: Path, *, has_secret: bool = True) -> PodDriver:
         if has_secret:
             secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "visionyard-s3"}}
             namespace.apply({**secret, "stringData": store.environment})
         return PodDriver(
-            namespace, compiled, root=f"{bucket}/runs/{namespace.name}", arguments={"data_source": f"{bucket}/clips"}
+            namespace,
+            compiled,
+            root=f"{runs_bucket}/runs/{namespace.name}",
+            arguments={"data_source": f"{runs_bucket}/clips"},
         )
 
     return start

@@ -167,7 +167,13 @@ class PodDriver:
             name: _artifact(name, one, self.artifact_uri(task, name), {})
             for name, one in put_out.get("artifacts", {}).items()
         }
-        parameters = {name: value for name, value in inputs.items() if name in wanted.get("parameters", {})}
+        types = {name: one["parameterType"] for name, one in wanted.get("parameters", {}).items()}
+        parameters = {
+            # The compiled file writes 95 as 95.0.
+            name: int(inputs[name]) if kind == "NUMBER_INTEGER" else inputs[name]
+            for name, kind in types.items()
+            if name in inputs
+        }
         return {
             "inputs": {"parameterValues": parameters, "artifacts": taken},
             "outputs": {

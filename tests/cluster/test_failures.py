@@ -23,15 +23,15 @@ def pod_name(namespace: Namespace, job: str) -> str:
     return str(found[0]["metadata"]["name"])
 
 
-def problem_of(bucket: str, run: str, stage: str = STAGE) -> tuple[str, str]:
+def problem_of(runs_bucket: str, run: str, stage: str = STAGE) -> tuple[str, str]:
     """Return stage and class of a run's one problem, as its events in the store tell an exit handler."""
-    problems = read_outcome(read_events(f"{bucket}/events", run=run), run=run, expected_stages=[stage]).problems
+    problems = read_outcome(read_events(f"{runs_bucket}/events", run=run), run=run, expected_stages=[stage]).problems
     assert len(problems) == 1, problems
     return problems[0].stage, problems[0].exit_class
 
 
 def test_too_little_memory_is_a_lost_stage(
-    namespace: Namespace, start_run: Callable[..., PodDriver], compiled_badly: Path, bucket: str
+    namespace: Namespace, start_run: Callable[..., PodDriver], compiled_badly: Path, runs_bucket: str
 ) -> None:
     run = start_run(compiled_badly)
     job = run.start(TASK)
@@ -39,12 +39,12 @@ def test_too_little_memory_is_a_lost_stage(
     ended = namespace.end_of(pod_name(namespace, job))
 
     assert ended["exitCode"] == 137, ended
-    assert problem_of(bucket, namespace.name) == (STAGE, "lost")
+    assert problem_of(runs_bucket, namespace.name) == (STAGE, "lost")
     assert not run.is_recorded(TASK)
 
 
 def test_a_full_volume_is_reported(
-    namespace: Namespace, start_run: Callable[..., PodDriver], compiled: Path, bucket: str
+    namespace: Namespace, start_run: Callable[..., PodDriver], compiled: Path, runs_bucket: str
 ) -> None:
     run = start_run(compiled)
     job = run.start(TASK, artifacts_size="128Ki")
@@ -52,16 +52,16 @@ def test_a_full_volume_is_reported(
     ended = namespace.end_of(pod_name(namespace, job))
 
     assert ended["exitCode"] == 1, ended
-    assert problem_of(bucket, namespace.name) == (STAGE, "disk_full")
+    assert problem_of(runs_bucket, namespace.name) == (STAGE, "disk_full")
     assert not run.is_recorded(TASK)
 
 
 def test_a_store_that_is_restarted_costs_a_try_at_most(
-    namespace: Namespace, start_run: Callable[..., PodDriver], compiled: Path, bucket: str, store: Seaweed
+    namespace: Namespace, start_run: Callable[..., PodDriver], compiled: Path, runs_bucket: str, store: Seaweed
 ) -> None:
     run = start_run(compiled)
     job = run.start(TASK)
-    wait_for(lambda: read_events(f"{bucket}/events", run=namespace.name), what="the stage begins", patience_s=120)
+    wait_for(lambda: read_events(f"{runs_bucket}/events", run=namespace.name), what="the stage begins", patience_s=120)
 
     store.kill()
     store.start()
@@ -103,10 +103,10 @@ def test_what_a_pod_lacks_is_its_reason_and_the_stage_never_started(
     namespace: Namespace,
     compiled_badly: Path,
     data_image: str,
-    bucket: str,
+    runs_bucket: str,
 ) -> None:
-    root = f"{bucket}/runs/{namespace.name}"
-    run = PodDriver(namespace, compiled_badly, root=root, arguments={"data_source": bucket}, is_placed_only=True)
+    root = f"{runs_bucket}/runs/{namespace.name}"
+    run = PodDriver(namespace, compiled_badly, root=root, arguments={"data_source": runs_bucket}, is_placed_only=True)
     name = pod_name(namespace, run.start(task))
 
     state = namespace.wait_for("pod", name, waits_for_good, what="is refused")
@@ -114,7 +114,7 @@ def test_what_a_pod_lacks_is_its_reason_and_the_stage_never_started(
     assert waiting_reason(state) in reasons
     assert words in str(state["status"])
     stage = task.replace("-", "_")
-    assert problem_of(bucket, namespace.name, stage) == (stage, "never_started")
+    assert problem_of(runs_bucket, namespace.name, stage) == (stage, "never_started")
 
 
 def waits_for_good(found: dict[str, Any]) -> dict[str, Any] | None:

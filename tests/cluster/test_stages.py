@@ -59,12 +59,12 @@ def test_the_data_stages_give_what_a_local_run_gives(
     namespace: Namespace,
     start_run: Callable[..., PodDriver],
     compiled: Path,
-    bucket: str,
+    runs_bucket: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = start_run(compiled)
-    events_uri = f"{bucket}/events"
+    events_uri = f"{runs_bucket}/events"
 
     for task in DATA_STAGES:
         job = run.start(task)
@@ -75,7 +75,7 @@ def test_the_data_stages_give_what_a_local_run_gives(
         assert run.is_recorded(task)
 
     monkeypatch.setenv(EVENTS_VARIABLE, str(tmp_path / "events.jsonl"))
-    here = run_here(f"{bucket}/clips", tmp_path)
+    here = run_here(f"{runs_bucket}/clips", tmp_path)
     for path in sorted(path for path in here.rglob("*") if path.is_file()):
         key = path.relative_to(here).as_posix()
         assert read_bytes(f"{run.artifact_uri('prepare-dataset', 'dataset')}/{key}") == path.read_bytes(), key
