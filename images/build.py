@@ -49,6 +49,8 @@ def version() -> str:
 
 def revision() -> str:
     """Return the commit that is built, with `-dirty` when files differ from it; `unknown` outside a checkout."""
+    if not shutil.which("git"):
+        return "unknown"
     command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.stdout.strip() or "unknown"

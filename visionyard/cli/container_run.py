@@ -47,8 +47,8 @@ def find_host(environment: Mapping[str, str] = os.environ) -> str:
         if socket.is_socket():
             return f"unix://{socket}"
     raise ConfigError(
-        f"--runner containers: no socket of Docker or podman (looked at {', '.join(map(str, sockets))}); start Docker or "
-        f"podman's socket, or name another by {HOST_VARIABLE}=unix:///path/of.sock"
+        f"--runner containers: no socket of Docker or podman (looked at {', '.join(map(str, sockets))}); start "
+        f"Docker or podman's socket, or name another by {HOST_VARIABLE}=unix:///path/of.sock"
     )
 
 
@@ -67,6 +67,9 @@ def connected(host: str) -> Iterator[Any]:
     except ImportError:
         raise ConfigError("--runner containers needs the Python package docker: pip install docker") from None
     try:
+        # The client leaves its own socket open when there is none to connect to.
+        if host.startswith("unix://") and not Path(host.removeprefix("unix://")).is_socket():
+            raise FileNotFoundError("no such socket")
         client = docker.DockerClient(base_url=host)
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
