@@ -1,5 +1,6 @@
 """`visionyard cost`: what runs cost, and which way of serving costs less."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from visionyard.events import RUN_VARIABLE
+
 if TYPE_CHECKING:
+    from visionyard.cli.run_folder import RunFolder
     from visionyard.cluster.advice import Advice, Assumptions
     from visionyard.cluster.costs import Prices, RunCost
 
@@ -49,12 +53,32 @@ def cost_report(
     cost = _run_cost(run, load_prices(prices), runs=runs, events=events, store=store)
     if textfile:
         write_atomic(textfile, exposition(cost))
-    for problem in keep_cost(cost, is_done=True) if is_kept else []:
-        output.print(problem, style="yellow", soft_wrap=True, markup=False)
+    if is_kept:
+        # By its name the run is found in MLflow.
+        os.environ[RUN_VARIABLE] = cost.run
+        for problem in keep_cost(cost, is_done=True):
+            output.print(problem, style="yellow", soft_wrap=True, markup=False)
     if is_json:
         output.print(json.dumps(cost.to_json(), indent=1), markup=False, soft_wrap=True)
     else:
         _print_cost(cost)
+
+
+def print_cost_line(console: Console, folder: "RunFolder") -> None:
+    """Print what a local run cost, where VISIONYARD_PRICES names a price table; a wrong one is told."""
+    from visionyard.cluster.costs import PRICES_VARIABLE, load_prices, run_cost
+    from visionyard.errors import ConfigError
+    from visionyard.events import read_events
+
+    path = os.environ.get(PRICES_VARIABLE, "")
+    if not path:
+        return
+    try:
+        cost = run_cost(read_events(folder.events), load_prices(path), run=folder.name)
+    except ConfigError as error:
+        console.print(f"Cost     not known: {error}", style="yellow", markup=False, soft_wrap=True)
+        return
+    console.print(f"Cost     {cost.total:.4f} {cost.currency}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _run_cost(run: str, prices: "Prices", *, runs: Path, events: str, store: str) -> "RunCost":

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from visionyard.cli.cost import print_cost_line
 from visionyard.cli.live_view import RunView, figure_text
 from visionyard.cli.run_folder import RunFolder
 from visionyard.cli.words import format_duration, format_figure
@@ -31,6 +32,7 @@ def print_success(console: Console, view: RunView, folder: RunFolder, config: Ru
     console.print(f"Bundle   {_short(folder.path / 'bundle')}", highlight=False, soft_wrap=True)
     if (folder.path / "verdict").exists():
         console.print(f"Verdict  {_short(folder.path / 'verdict' / 'verdict.md')}", highlight=False, soft_wrap=True)
+    print_cost_line(console, folder)
     console.print()
     console.print("Next:", highlight=False)
     command = program_name()

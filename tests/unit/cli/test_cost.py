@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from visionyard import storage
 from visionyard.cli.app import app
+from visionyard.cli.cost import print_cost_line
+from visionyard.cli.run_folder import RunFolder
 from visionyard.errors import ConfigError
 from visionyard.events import append_event
 
@@ -75,3 +78,18 @@ def test_the_advice_says_what_it_assumed(tmp_path: Path, prices: str):
     assert "2 requests (100.0%) wait 4.5 s for a cold start" in done.output
     assert "less than a day" in done.output
     assert "1 lines are no JSON" in done.output
+
+
+@pytest.mark.parametrize(
+    ("prices", "expected"),
+    [(PRICES, "Cost     0.0200 EUR"), ("currency: 3", "Cost     not known: currency = 3"), ("", "")],
+    ids=["told", "a wrong table", "no table"],
+)
+def test_the_end_of_a_local_run_tells_its_cost(
+    prices: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    a_run(str(tmp_path / "events.jsonl"), "digits-1")
+    (tmp_path / "prices.yaml").write_text(prices)
+    monkeypatch.setenv("VISIONYARD_PRICES", str(tmp_path / "prices.yaml") if prices else "")
+    print_cost_line(Console(), RunFolder(tmp_path))
+    assert capsys.readouterr().out.startswith(expected)
