@@ -7,7 +7,8 @@ from kfp import dsl
 from visionyard.components._images import TRAIN_IMAGE
 
 
-# The train image, since the champion's weights come through MLflow's client.
+# The train image, since the champion's weights come through MLflow's client. The decision is called Output because a
+# condition on an output of another name is false in KFP 2.17's local runner, whatever its value, with only a warning.
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def find_new_data(
     source: str,
@@ -17,7 +18,7 @@ def find_new_data(
     weights: str = "",
     is_warm: bool = True,
     software_digest: str = "",
-) -> NamedTuple("Found", [("decision", str), ("data_digest", str), ("weights", str)]):
+) -> NamedTuple("Found", [("Output", str), ("data_digest", str), ("weights", str)]):
     """Look whether the source has changed since the last retraining, and where a new one can start from.
 
     Args:
@@ -30,7 +31,7 @@ def find_new_data(
         software_digest: Digest of code and image.
 
     Returns:
-        decision: train, or skip when there is nothing new.
+        Output: train, or skip when there is nothing new.
         data_digest: Digest of the source's content.
         weights: Where the weights to start from lie; empty: from scratch.
     """

@@ -21,7 +21,7 @@ _OWN = (
 )
 _DOC = """New data since the last time: a challenger is trained from the champion and takes its place when it is better.
 
-    Nothing new: everything else is skipped. The parameters are those of train_model, and:
+    Where nothing is new, everything else is skipped.
 
     Args:
         retrain_warm_start: Start from the champion's weights, when there is a champion.
@@ -48,7 +48,7 @@ def _retrain(*channels: Any) -> None:
         )
         # What the source, the store and the registry hold is no part of KFP's cache key.
         found.set_caching_options(False)
-        with dsl.If(found.outputs["decision"] == "train", name="new data"):
+        with dsl.If(found.outputs["Output"] == "train", name="new data"):
             new = {"data_digest": found.outputs["data_digest"], "model_weights": found.outputs["weights"]}
             train_model.pipeline_func(**{**values, **new, **_COMPILED_IN})
     settle(found, "find_new_data")
@@ -65,7 +65,8 @@ def _parameters() -> dict[str, inspect.Parameter]:
 def _docstring() -> str:
     """Return the text above with the descriptions of train_model's parameters in it: the run form shows them."""
     inputs = train_model.component_spec.inputs
-    lines = [f"        {name}: {inputs[name].description}" for name in _parameters() if name in inputs]
+    texts = {name: " ".join(inputs[name].description.split()) for name in _parameters() if name in inputs}
+    lines = [f"        {name}: {text}" for name, text in texts.items()]
     return _DOC.replace("    Args:\n", "\n".join(["    Args:", *lines, ""]))
 
 

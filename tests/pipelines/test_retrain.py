@@ -74,7 +74,7 @@ def test_its_one_condition_is_on_a_word_that_a_component_computed(compiled: dict
     ]
     conditions = [one["condition"] for one in policies if "condition" in one]
     assert len(conditions) == 1
-    assert conditions[0].endswith("find-new-data-decision'] == 'train'")
+    assert conditions[0].endswith("find-new-data-Output'] == 'train'")
 
 
 def test_nothing_that_depends_on_the_world_is_cached(compiled: dict[str, Any]):

@@ -11,6 +11,7 @@ The American Statistician 69(4), 2015; arXiv:1411.5279.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -23,6 +24,8 @@ from visionyard.promotion.scores import Scores
 _MOST_DRAWS = 2000
 _FEWEST_DRAWS = 400
 _MOST_VALUES = 2_000_000_000
+# Counts held at once, 32 MB: with loose images there are as many groups as images.
+_BLOCK_VALUES = 4_000_000
 METHOD = "paired bootstrap over groups, expanded percentile interval (Hesterberg 2015, arXiv:1411.5279)"
 
 
@@ -86,26 +89,41 @@ def compare(
     informative = sum(champion.digest_of_group(one) != challenger.digest_of_group(one) for one in range(group_count))
     effective = group_count if least_gain else informative
     draw_count = max(_FEWEST_DRAWS, min(_MOST_DRAWS, _MOST_VALUES // max(1, champion.cost + challenger.cost)))
-    # The first draw is each group once: the metric itself.
-    draws = np.random.default_rng(seed).multinomial(group_count, np.full(group_count, 1 / group_count), size=draw_count)
-    counts = np.concatenate([np.ones((1, group_count), np.int64), draws.astype(np.int64)])
-    classes = [scores.per_class(counts) for scores in (champion, challenger)]
-    before, after = (scores.overall(counts, one) for scores, one in zip((champion, challenger), classes, strict=True))
+    before, class_before = _measure(champion, _draws(group_count, draw_count, seed))
+    after, class_after = _measure(challenger, _draws(group_count, draw_count, seed))
     low, high = _bounds((after - before)[1:], effective, confidence)
-    change = (classes[1] - classes[0])[1:]
+    change = (class_after - class_before)[1:]
     return Comparison(
         champion=float(before[0]),
         challenger=float(after[0]),
         low=low,
         high=high,
-        class_champion=classes[0][0],
-        class_challenger=classes[1][0],
+        class_champion=class_before[0],
+        class_challenger=class_after[0],
         class_low=_quantiles(change, 0.05),
         class_high=_quantiles(change, 0.95),
         group_count=group_count,
         informative_count=informative,
         draw_count=draw_count,
     )
+
+
+def _draws(group_count: int, draw_count: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each group is in a draw, block by block; before them each group once: the metric itself."""
+    yield np.ones((1, group_count), np.int64)
+    random, chances = np.random.default_rng(seed), np.full(group_count, 1 / group_count)
+    block = max(1, _BLOCK_VALUES // group_count)
+    for start in range(0, draw_count, block):
+        yield random.multinomial(group_count, chances, size=min(block, draw_count - start)).astype(np.int64)
+
+
+def _measure(scores: Scores, draws: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    overall, classes = [], []
+    for counts in draws:
+        per_class = scores.per_class(counts)
+        classes.append(per_class)
+        overall.append(scores.overall(counts, per_class))
+    return np.concatenate(overall), np.concatenate(classes)
 
 
 def _bounds(differences: np.ndarray, group_count: int, confidence: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ person's approval.
 """
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 from visionyard.errors import ConfigError, StorageError
 from visionyard.storage import exists, join, read_bytes, source_digest, upload_file, write_bytes
 from visionyard.tracking.registry import Registry
+from visionyard.tracking.runs import URI_VARIABLE
 
 SCHEMA_VERSION = 1
 _CHECKPOINT = "checkpoint.pt"
@@ -43,7 +45,7 @@ def find_new_data(source: str, *, store: str, model: str, is_warm: bool = True, 
         source: Where the data is.
         store: Folder or s3:// prefix, as in promotion.store.
         model: Name of the registered model.
-        is_warm: Start from the champion, when there is one.
+        is_warm: Start from the champion, when there is a registry and a champion in it.
         weights: What to start from otherwise.
 
     Raises:
@@ -98,6 +100,8 @@ def move_watermark(store: str, model: str, data_digest: str, *, verdict: str) ->
 
 def _champion_weights(store: str, model: str) -> str:
     """Copy the champion's checkpoint into the store, once, and return its address; empty without a champion."""
+    if not os.environ.get(URI_VARIABLE):
+        return ""
     registry = Registry(model)
     champion = registry.state().champion
     if champion is None:
