@@ -28,7 +28,7 @@ class Mlflow:
         except urllib.error.HTTPError as error:
             sys.exit(f"{method} {path}: {error.code} {error.read()[:500].decode(errors='replace')}")
 
-    def call(self, method: str, name: str, **values: Any) -> Any:
+    def call(self, method: str, name: str, /, **values: Any) -> Any:
         """Call a method of the tracking API, such as `runs/create`."""
         query = "?" + urllib.parse.urlencode(values) if method == "GET" else ""
         body = None if method == "GET" else json.dumps(values).encode()
