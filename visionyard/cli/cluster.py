@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from visionyard.cli.cost import cost_app
+
 output = Console(highlight=False)
 
 HostOption = Annotated[
@@ -34,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="submit")(submit)
     app.add_typer(runs_app, name="runs")
     app.add_typer(schedule_app, name="schedule")
+    cost_app.command(name="estimate")(estimate)
 
 
 @profiles_app.callback()
@@ -162,3 +165,27 @@ def schedule_delete(
     from visionyard.cli.schedules import delete_command
 
     delete_command(host, namespace, names, console=output)
+
+
+def estimate(
+    config: Annotated[Path, typer.Argument(help="The run config, such as run.yaml.")],
+    *,
+    prices: Annotated[Path, typer.Option("--prices", help="The price table.", envvar="VISIONYARD_PRICES")],
+    profile: ProfileOption = "cpu",
+    settings: SetOption = None,
+    minutes: Annotated[
+        list[str] | None, typer.Option("--minutes", metavar="STAGE=MINUTES", help="How long a stage takes.")
+    ] = None,
+    like: Annotated[str, typer.Option(help="A former run; empty: the newest of the config's name.")] = "",
+    runs: Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.", envvar="VISIONYARD_RUNS")] = Path(
+        "runs"
+    ),
+) -> None:
+    """Say what a run will cost: the stages' times of a former run, or stated ones, times what their pods hold."""
+    from visionyard.cli.estimate import estimate_command
+    from visionyard.config import load_run_config
+
+    loaded = load_run_config(config, overrides=settings or [])
+    estimate_command(
+        loaded, profile=profile, prices=prices, minutes=minutes or [], like=like, runs=runs, console=output
+    )

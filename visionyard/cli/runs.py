@@ -42,7 +42,7 @@ def watch_command(host: str, namespace: str, run: str, *, console: Console) -> i
     return watch(api, _full_id(api, run), console=console)
 
 
-def watch(api: KfpApi, run_id: str, *, console: Console, poll_s: float = POLL_S) -> int:
+def watch(api: KfpApi, run_id: str, *, console: Console) -> int:
     """Print each change of a run's stages until it ends; return 0 when it succeeded, else 1."""
     seen: dict[str, str] = {}
     while True:
@@ -54,7 +54,7 @@ def watch(api: KfpApi, run_id: str, *, console: Console, poll_s: float = POLL_S)
         state = str(run.get("state", ""))
         if state in ENDED:
             break
-        time.sleep(poll_s)
+        time.sleep(POLL_S)
     console.print(f"run {run_id}: {state}", style=_COLOURS.get(state, ""), soft_wrap=True)
     if state == "SUCCEEDED":
         return 0

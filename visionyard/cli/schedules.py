@@ -22,7 +22,7 @@ from visionyard.cluster.schedules import (
     last_success,
     load_schedules,
 )
-from visionyard.cluster.submit import find_unkept, find_unreachable, run_parameters, runtime_config
+from visionyard.cluster.submit import find_unfit, find_unreachable, run_parameters, runtime_config
 from visionyard.config import load_run_config, to_parameters
 from visionyard.digests import code_digest
 from visionyard.errors import ConfigError
@@ -97,7 +97,7 @@ def _profile_name(file: Path, schedule: Schedule) -> str:
 
 def _request(file: Path, schedule: Schedule, profile: Profile) -> dict[str, Any]:
     config = load_run_config(file.parent / schedule.config)
-    if problems := find_unreachable(config) + find_unkept(profile):
+    if problems := find_unreachable(config) + find_unfit(profile):
         raise ConfigError(problems)
     shaping = {**to_parameters(config), **schedule.parameters}
     # The source is looked at anew by each run: what its content will be is not known now.

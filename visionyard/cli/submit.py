@@ -11,7 +11,7 @@ from visionyard.cli.runs import watch
 from visionyard.cluster.kfp_api import KfpApi, find_server
 from visionyard.cluster.packages import Package
 from visionyard.cluster.profiles import Profile, load_profile
-from visionyard.cluster.submit import find_unkept, find_unreachable, run_parameters, submit_package
+from visionyard.cluster.submit import find_unfit, find_unreachable, run_parameters, submit_package
 from visionyard.config import RunConfig, to_parameters
 from visionyard.digests import code_digest
 from visionyard.errors import ConfigError, StorageError
@@ -56,7 +56,7 @@ def submit_command(
     server = find_server(host, namespace)
     profile = load_chosen(request.profile, request.store)
     problems = find_unreachable(config) or find_problems(_without_device(config))
-    problems += find_unkept(profile)
+    problems += find_unfit(profile)
     if problems:
         raise ConfigError(problems)
     data_digest = "" if request.is_fresh else _source_digest(config, console)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
-_NOT_STAGES = frozenset({"root", "executor", "root-driver"})
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def task_states(run: Mapping[str, Any]) -> list[TaskState]:
     found = []
     for detail in details:
         name = str(detail.get("display_name", ""))
-        if name in _NOT_STAGES or name.endswith("-driver") or name == run.get("display_name"):
+        if name in {"root", run.get("display_name")} or name.endswith("-driver") or name.startswith("executor"):
             continue
         executors = _executors_below(detail, by_pod)
         if detail.get("child_tasks") and not executors and _has_stages_below(detail, by_pod):

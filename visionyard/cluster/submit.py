@@ -31,12 +31,21 @@ def find_unreachable(config: RunConfig) -> list[str]:
     return problems
 
 
-def find_unkept(profile: Profile) -> list[str]:
-    """Return why checkpoints of a run with this profile would be lost; empty when they are kept, or none is at risk."""
-    if profile.store or not profile.is_spot("train_model"):
-        return []
-    reason = "train_model runs on spot nodes, and without a store its checkpoints are lost with the node"
-    return [f"profile {profile.name}: {reason}; set `store: s3://bucket/prefix` in the profile, or give --store"]
+def find_unfit(profile: Profile) -> list[str]:
+    """Return why runs with this profile would be lost or never start: placeholders, checkpoints without a place."""
+    problems = []
+    for name, value in (("store", profile.store), ("image_prefix", profile.file.image_prefix)):
+        if value != value.lower():
+            problems.append(
+                f"profile {profile.name}: {name} = {value!r}: still a placeholder (neither a bucket nor an image may "
+                "hold capital letters); write a profile that extends this one"
+            )
+    if profile.is_spot("train_model") and not profile.store:
+        reason = "train_model runs on spot nodes, and without a store its checkpoints are lost with the node"
+        problems.append(
+            f"profile {profile.name}: {reason}; set `store: s3://bucket/prefix` in the profile, or give --store"
+        )
+    return problems
 
 
 def run_parameters(

@@ -1,0 +1,258 @@
+"""submit, runs, schedule, profiles and cost estimate from the command line, against a stand-in of KFP's API."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.fixtures.kfp_stub import KfpStub, kfp_stub
+from visionyard.cli import runs
+from visionyard.cli.app import app
+from visionyard.errors import ConfigError, VisionyardError
+
+# The pipeline is compiled once in this process: what is made for one command is kept for the next.
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpStub]:
+    with kfp_stub() as served:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", served.host)
+        monkeypatch.setattr(runs, "POLL_S", 0.01)
+        yield served
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    _config(tmp_path)
+    return tmp_path
+
+
+def _config(folder: Path, source: str = "s3://clips/today", name: str = "run.yaml") -> None:
+    (folder / name).write_text(f"name: parts\ndata: {{source: '{source}'}}\ntraining: {{epochs: 7}}\n")
+
+
+def _invoke(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, list(arguments), terminal_width=200)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def _submitted(stub: KfpStub) -> dict[str, Any]:
+    return next(iter(stub.runs.values()))
+
+
+def test_a_run_is_submitted_with_what_it_needs(folder: Path, stub: KfpStub):
+    result = _invoke("submit", "run.yaml", "--store", "s3://yard/x", "--fresh", "--set", "training.batch_size=4")
+    run = _submitted(stub)
+    assert run["run_id"] in result.output
+    assert stub.experiments[run["experiment_id"]]["display_name"] == "parts"
+    assert run["service_account"] == "visionyard-pipeline"
+    assert run["runtime_config"]["pipeline_root"] == "s3://yard/x/artifacts"
+    parameters = run["runtime_config"]["parameters"]
+    assert parameters["data_source"] == "s3://clips/today"
+    assert (parameters["training_epochs"], parameters["training_batch_size"]) == (7, 4)
+    assert parameters["training_checkpoints_uri"] == "s3://yard/x/checkpoints/parts"
+    assert len(parameters["software_digest"]) == 64
+    # Nothing was looked at from here, so the source is read anew.
+    tasks = run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert tasks["ingest-dataset"]["cachingOptions"] == {}
+    assert tasks["train-model"]["cachingOptions"] == {"enableCache": True}
+    assert "platforms" in run["pipeline_spec"]["platform_spec"]
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "match"),
+    [
+        ("/data/clips", [], "data.source = '/data/clips': a path of this machine, which no pod can read; put it into"),
+        ("s3://b/x", ["--set", "model.weights=./w.pt"], "model.weights = './w.pt': a path of this machine"),
+        ("s3://b/x", ["--set", "training.device=cuda:1"], "training.device = 'cuda:1': a pod sees only its own"),
+        ("s3://b/x", ["--profile", "gpu-spot"], "gpu-spot: train_model runs on spot nodes, and without a store"),
+        ("s3://b/x", ["--profile", "gke"], "profile gke: store = 's3://BUCKET/visionyard': still a placeholder"),
+        ("s3://b/x", ["--profile", "no"], "no: no such profile; known: "),
+        ("s3://b/x", ["--store", "/tmp/x"], "--store /tmp/x: expected s3://bucket/prefix"),
+        ("s3://b/x", ["--pipeline", "no"], "no: no such pipeline; known: "),
+        ("s3://b/x", ["--set", "training.epochs=0"], "training.epochs = 0"),
+    ],
+    ids=[
+        "local data",
+        "local weights",
+        "a device",
+        "no store",
+        "an example",
+        "profile",
+        "local store",
+        "pipeline",
+        "0",
+    ],
+)
+def test_what_cannot_run_on_a_cluster_is_refused_before_anything_is_sent(
+    source: str, arguments: list[str], match: str, folder: Path, stub: KfpStub
+):
+    _config(folder, source)
+    with pytest.raises(ConfigError) as caught:
+        _invoke("submit", "run.yaml", "--fresh", *arguments)
+    assert match in str(caught.value)
+    assert stub.requests == []
+
+
+def test_a_source_that_only_the_cluster_reaches_is_told_with_the_way_out(
+    folder: Path, stub: KfpStub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(VisionyardError, match="submit with --fresh"):
+        _invoke("submit", "run.yaml")
+    assert stub.requests == []
+
+
+def test_waiting_follows_the_run_and_says_why_it_failed(folder: Path, stub: KfpStub):
+    def answer(method: str, path: str, query: dict[str, str], body: dict[str, Any]) -> Any:
+        found = KfpStub.answer(stub, method, path, query, body)
+        if method == "GET" and path.startswith("/apis/v2beta1/runs/"):
+            stub.logs[found["run_id"], "pod-1"] = "much\ntrain_model failed (out_of_memory): 8 GiB\nWhat to do: less\n"
+            details = [{"display_name": "train-model", "state": "FAILED", "pod_name": "pod-1"}]
+            found |= {"state": "FAILED", "run_details": {"task_details": details}}
+        return found
+
+    stub.answer = answer  # type: ignore[method-assign]
+    result = _invoke("submit", "run.yaml", "--fresh", "--wait")
+    assert result.exit_code == 1
+    assert "failed  train-model" in result.output
+    assert "train_model failed (out_of_memory): 8 GiB" in result.output
+
+
+def _add_run(stub: KfpStub, run_id: str, state: str, **more: Any) -> None:
+    stub.runs[run_id] = {
+        "run_id": run_id,
+        "display_name": f"name-{run_id}",
+        "experiment_id": "e",
+        "state": state,
+        "created_at": "2026-11-01T00:00:00Z",
+        **more,
+    }
+
+
+def test_runs_are_listed_watched_and_cancelled_by_the_first_letters_of_their_id(stub: KfpStub):
+    _add_run(stub, "aaa-1", "SUCCEEDED", finished_at="2026-11-01T00:02:05Z")
+    _add_run(stub, "abb-2", "RUNNING")
+    listed = _invoke("runs", "list").output
+    assert "name-aaa-1" in listed
+    assert "2 m 05 s" in listed
+    assert _invoke("runs", "watch", "aaa").exit_code == 0
+    assert "asked to stop" in _invoke("runs", "cancel", "abb").output
+    assert stub.runs["abb-2"]["state"] == "CANCELING"
+    with pytest.raises(ConfigError, match="a: 2 runs begin so, give more letters"):
+        _invoke("runs", "watch", "a")
+    with pytest.raises(ConfigError, match="x: no run begins so"):
+        _invoke("runs", "cancel", "x")
+
+
+def test_logs_are_those_of_the_failed_stages_or_of_the_one_named(stub: KfpStub):
+    details = [
+        {"display_name": "train-model", "state": "FAILED", "pod_name": "pod-1"},
+        {"display_name": "export-model", "state": "SUCCEEDED", "pod_name": "pod-2"},
+    ]
+    _add_run(stub, "aaa-1", "FAILED", run_details={"task_details": details})
+    stub.logs["aaa-1", "pod-1"], stub.logs["aaa-1", "pod-2"] = "[trained]", "[exported]"
+    assert "[trained]" in _invoke("runs", "logs", "aaa").output
+    named = _invoke("runs", "logs", "aaa", "export_model").output
+    assert "[exported]" in named
+    assert "[trained]" not in named
+    with pytest.raises(ConfigError, match=r"deploy_model: there is none .* its stages: export-model, train-model"):
+        _invoke("runs", "logs", "aaa", "deploy_model")
+    del stub.logs["aaa-1", "pod-1"]
+    with pytest.raises(VisionyardError, match="the pod is gone"):
+        _invoke("runs", "logs", "aaa")
+
+
+def _schedules(folder: Path, count: int, **values: Any) -> None:
+    one = {"pipeline": "train_model", "config": "run.yaml", "cron": "0 2 * * *", "owner": "vision", **values}
+    content = {"schedules": [{"name": f"camera-{number}", **one} for number in range(count)]}
+    (folder / "schedules.yaml").write_text(json.dumps(content))
+
+
+def test_a_hundred_schedules_applied_twice_leave_a_hundred(folder: Path, stub: KfpStub):
+    _schedules(folder, 100)
+    first = _invoke("schedule", "apply", "schedules.yaml", "--store", "s3://yard/x")
+    assert "100 created, 0 replaced, 0 unchanged, 0 removed" in first.output
+    again = _invoke("schedule", "apply", "schedules.yaml", "--store", "s3://yard/x")
+    assert "0 created, 0 replaced, 100 unchanged, 0 removed" in again.output
+    assert len(stub.schedules) == 100
+    sent = next(iter(stub.schedules.values()))
+    assert sent["runtime_config"]["parameters"]["data_digest"] == ""
+    # A nightly run that took the source from the cache would never see new data.
+    tasks = sent["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert tasks["ingest-dataset"]["cachingOptions"] == {}
+
+
+def test_schedules_are_pruned_listed_checked_and_deleted(folder: Path, stub: KfpStub):
+    _schedules(folder, 2, freshness_hours=24)
+    _invoke("schedule", "apply", "schedules.yaml")
+    _schedules(folder, 1, freshness_hours=24)
+    assert "not in the file, but left: camera-1" in _invoke("schedule", "apply", "schedules.yaml").output
+    assert "camera-1: removed" in _invoke("schedule", "apply", "schedules.yaml", "--prune").output
+    listed = _invoke("schedule", "list", "--check")
+    assert listed.exit_code == 1
+    assert "never" in listed.output
+    assert _invoke("schedule", "list").exit_code == 0
+    assert "camera-0: removed" in _invoke("schedule", "delete", "camera-0").output
+    assert "no schedules" in _invoke("schedule", "list").output
+
+
+def test_all_mistakes_of_all_schedules_are_told_and_nothing_is_sent(folder: Path, stub: KfpStub):
+    _schedules(folder, 2, profile="gpu-spot", parameters={"typo": 1})
+    _config(folder, "/data")
+    with pytest.raises(ConfigError) as caught:
+        _invoke("schedule", "apply", "schedules.yaml")
+    assert len(caught.value.problems) == 4
+    assert "camera-1: data.source = '/data'" in str(caught.value)
+    _config(folder)
+    _schedules(folder, 1, parameters={"typo": 1})
+    with pytest.raises(ConfigError, match=r"camera-0: typo: the pipeline .* has no such parameter"):
+        _invoke("schedule", "apply", "schedules.yaml")
+    assert stub.requests == []
+
+
+def test_profiles_are_listed_and_shown():
+    assert "gpu-spot" in _invoke("profiles").output
+    shown = _invoke("profiles", "show", "gpu").output
+    assert "nvidia.com/gpu" in shown
+    assert "1536Mi" in shown
+
+
+PRICES = "currency: EUR\ncpu_hour: 0.05\nmemory_gb_hour: 0.0\naccelerator_hour: {nvidia.com/gpu: 0.6}\n"
+
+
+def test_an_estimate_multiplies_stated_times_with_what_the_pods_hold(folder: Path):
+    (folder / "prices.yaml").write_text(PRICES)
+    arguments = ["cost", "estimate", "run.yaml", "--prices", "prices.yaml", "--profile", "gpu"]
+    # 2 h of 8 cores and a GPU, 30 min of 2 cores.
+    output = _invoke(*arguments, "--minutes", "train_model=120", "--minutes", "export_model=30").output
+    assert "2.0500 EUR" in output
+    with pytest.raises(ConfigError, match="nothing is known of how long parts takes"):
+        _invoke(*arguments)
+    with pytest.raises(ConfigError, match="--minutes train: no such stage"):
+        _invoke(*arguments, "--minutes", "train=1")
+    with pytest.raises(ConfigError, match="--minutes export_model: expected STAGE=MINUTES"):
+        _invoke(*arguments, "--minutes", "export_model")
+
+
+def test_an_estimate_takes_the_times_of_the_newest_run_and_scales_training_by_its_epochs(folder: Path):
+    (folder / "prices.yaml").write_text(PRICES)
+    run = folder / "runs/parts-1"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text('{"schema_version": 1, "status": "done"}')
+    events = []
+    for stage, elapsed_s, figures in (("train_model", 720.0, {"epochs": 2}), ("export_model", 360.0, {})):
+        common = {"run": "parts-1", "stage": stage, "attempt": stage}
+        events.append({"time": 1.0, "kind": "stage_started", **common})
+        events.append({"time": 2.0, "kind": "stage_finished", "elapsed_s": elapsed_s, "figures": figures, **common})
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    # 7 epochs in place of 2: 42 min of 2 cores; and 6 min of 2 cores.
+    output = _invoke("cost", "estimate", "run.yaml", "--prices", "prices.yaml").output
+    assert "0.0800 EUR" in output
+    assert "times of parts-1" in output
