@@ -93,5 +93,5 @@ def promote_model(
         if verdict == "reject":
             for reason in decision.judgement.reasons:
                 events.warn(f"not promoted: {reason}")
-        events.figures(verdict=decision.key_figure, champion=decision.champion_version)
+        events.figures(verdict=verdict, change=decision.change, champion=decision.champion_version)
     return (verdict,)

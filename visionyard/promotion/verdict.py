@@ -47,12 +47,11 @@ class Decision:
     dataset_digest: str
 
     @property
-    def key_figure(self) -> str:
-        """The verdict in a few words, for the run's table."""
+    def change(self) -> str:
+        """What becomes of the main metric, in a few words."""
         found = self.judgement
         name, after = found.metric_name.replace("_", " "), f"{found.challenger:.4f}"
-        change = f"{name} {after}" if found.champion is None else f"{name} {found.champion:.4f} -> {after}"
-        return f"{found.verdict}{', waits for approval' if self.is_pending else ''}, {change}"
+        return f"{name} {after}" if found.champion is None else f"{name} {found.champion:.4f} -> {after}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the values of `verdict.json`."""
