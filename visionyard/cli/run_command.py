@@ -35,6 +35,11 @@ def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Consol
     problems = find_problems(config)
     if runner not in RUNNERS:
         problems.append(f"--runner {runner}: expected one of {', '.join(RUNNERS)}")
+    if runner == CONTAINERS and config.training.device.startswith("cuda"):
+        problems.append(
+            f"training.device = {config.training.device!r}: local containers get no GPU; expected auto or cpu, or "
+            "--runner subprocess"
+        )
     if problems:
         raise ConfigError(problems)
     images = None
