@@ -203,7 +203,7 @@ def compiled_badly(runs_bucket: str, tmp_path_factory: pytest.TempPathFactory) -
     """Return train_model compiled with too little memory, a secret and an image that are not there, a stage each."""
     secret = {"name": "missing", "variables": {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID"}, "optional": False}
     stages = {
-        "ingest_dataset": {"memory_limit": "128Mi", "retries": 0},
+        "ingest_dataset": {"memory_limit": "80Mi", "retries": 0},
         "extract_frames": {"secrets": [secret]},
         "prepare_dataset": {"image": "localhost/visionyard/missing-python:0"},
     }
@@ -214,7 +214,7 @@ def compile_with(folder: Path, bucket: str, stages: dict[str, Any]) -> Path:
     """Compile train_model with the shipped CPU profile, its pods made smaller, and settings of some stages."""
     shipped = yaml.safe_load(resources.files("visionyard.cluster").joinpath("profiles/cpu.yaml").read_text())
     # A little processor time: a stage takes long enough to be hit in its middle.
-    small = {"cpu_request": "50m", "cpu_limit": "400m", "memory_request": "64Mi", "retries": 2}
+    small = {"cpu_request": "50m", "cpu_limit": "200m", "memory_request": "64Mi", "retries": 2}
     shipped |= {"store": bucket, "defaults": {**shipped["defaults"], **small}}
     shipped["stages"] |= stages
     (folder / "profile.yaml").write_text(yaml.safe_dump(shipped))

@@ -73,6 +73,11 @@ class Namespace:
         """Return the objects of a kind."""
         return list(json.loads(self.kubectl("get", kind, "--selector", selector, "-o", "json"))["items"])
 
+    def pod_of(self, job: str) -> str:
+        """Wait for a Job's first pod and return its name."""
+        found = wait_for(lambda: self.list("pods", f"job-name={job}"), what=f"a pod of {job}")
+        return str(found[0]["metadata"]["name"])
+
     def logs(self, pod: str, *arguments: str) -> str:
         """Return what a pod wrote."""
         return self.kubectl("logs", pod, *arguments)

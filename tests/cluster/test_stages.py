@@ -44,12 +44,13 @@ def finished(namespace: Namespace, job: str) -> None:
 
 def kill_in_the_middle(namespace: Namespace, events_uri: str, job: str, stage: str) -> None:
     """Delete the pod of a Job by force when its stage has begun."""
+    pod = namespace.pod_of(job)
     wait_for(
         lambda: [one for one in read_events(events_uri, run=namespace.name) if one["stage"] == stage],
         what=f"{stage} begins",
         patience_s=120,
     )
-    namespace.kill(namespace.list("pods", f"job-name={job}")[0]["metadata"]["name"])
+    namespace.kill(pod)
 
 
 @pytest.mark.timeout(600)
