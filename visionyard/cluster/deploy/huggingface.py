@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from visionyard import storage
 from visionyard.cluster.deploy.record import check_name
 from visionyard.cluster.deploy.target import Deployed, ServiceStatus, read_options
 from visionyard.config import DeploymentConfig
@@ -128,7 +127,7 @@ class HuggingFaceTarget:
 
     def _settings(self, revision: str) -> dict[str, Any]:
         config = self._config
-        image = {"url": config.image, "health_route": "/v2/health/ready", "port": 8080}
+        image = {"url": config.image, "healthRoute": "/v2/health/ready", "port": 8080}
         return {
             "repository": self._repository,
             "revision": revision,
@@ -143,11 +142,11 @@ class HuggingFaceTarget:
         }
 
     def _wait(self, endpoint: Any) -> str:
-        import huggingface_hub
+        from huggingface_hub.errors import InferenceEndpointError
 
         try:
             endpoint.wait(timeout=int(self._config.timeout_s))
-        except huggingface_hub.errors.InferenceEndpointError as error:
+        except InferenceEndpointError as error:
             said = endpoint.raw.get("status", {}).get("message", "")
             raise DeployError(
                 f"Inference Endpoint {self._config.name} does not come to serve: {error} {said}"
@@ -169,14 +168,12 @@ class HuggingFaceTarget:
         return [commit for commit in commits if commit.title.startswith(_TITLE)]
 
     def _ask(self, what: str, *arguments: Any, **values: Any) -> Any:
-        import huggingface_hub
-        from httpx import HTTPError
-
         try:
             return getattr(self._hub, what)(*arguments, **values)
-        except (huggingface_hub.errors.HfHubHTTPError, HTTPError, ValueError) as error:
-            text = " ".join(storage.shown(str(error)).split())
-            raise DeployError(f"Hugging Face, {what}: {text}; check {TOKEN_VARIABLE} and the options") from None
+        # The errors of its HTTP library come through, and which library that is differs by version.
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise DeployError(f"Hugging Face, {what}: {text}; check {TOKEN_VARIABLE} and the options") from error
 
 
 def _connect() -> Any:

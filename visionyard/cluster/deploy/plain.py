@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visionyard.cluster.deploy.bundles import put_bundle
 from visionyard.cluster.deploy.kube import AUTOSCALER, DEPLOYMENT, SERVICE, Cluster, Manifest
-from visionyard.cluster.deploy.plain_manifests import OPTIONS, manifests, models_variable, selector_of
+from visionyard.cluster.deploy.plain_manifests import AUTOSCALED, OPTIONS, manifests, models_variable, selector_of
 from visionyard.cluster.deploy.reasons import event_counts, is_ready, new_warnings, pod_troubles, pods_of
 from visionyard.cluster.deploy.record import (
     DIGEST_LABEL,
@@ -54,7 +54,7 @@ class PlainTarget:
         made = manifests(self._config, self._options, served, after, namespace=self._cluster.namespace)
         for kind, manifest in zip((DEPLOYMENT, SERVICE, AUTOSCALER), made, strict=False):
             self._cluster.apply(kind, manifest)
-        if live and len(made) < 3:
+        if live and AUTOSCALED in (live["metadata"].get("annotations") or {}) and len(made) < 3:
             self._cluster.delete(AUTOSCALER, self._config.name)
         try:
             self._wait(served, before)

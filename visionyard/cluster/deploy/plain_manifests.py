@@ -18,6 +18,8 @@ OPTIONS: dict[str, type] = {
     "image_pull_policy": str,
 }
 DEFAULT_IMAGE = f"visionyard/serve-python:{__version__}"
+# Whether an autoscaler was made: who never makes one needs no right to remove one.
+AUTOSCALED = "visionyard.dev/autoscaled"
 _MODELS_VARIABLE = "VISIONYARD_SERVE_MODELS"
 # A pod's own time to finish requests (server.grace_s, 30 s) and the five seconds before, with some to spare.
 _GRACE_S = 45
@@ -37,10 +39,11 @@ def manifests(
     """
     metadata = {"name": config.name, "namespace": namespace, "labels": labels_of(config.name, "serving")}
     is_fixed = config.min_replicas == config.max_replicas
+    annotations = {HISTORY: history_text(history), **({} if is_fixed else {AUTOSCALED: "true"})}
     deployment: Manifest = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {**metadata, "annotations": {HISTORY: history_text(history)}},
+        "metadata": {**metadata, "annotations": annotations},
         "spec": {
             "selector": {"matchLabels": selector_of(config.name)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -97,6 +100,8 @@ def _template(config: DeploymentConfig, options: dict[str, Any], served: Served)
             "periodSeconds": 2,
             "timeoutSeconds": 5,
         },
+        # The server's last words then stand in the pod's status, where whoever deploys may read them without its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         # Until every node has forgotten the pod, requests still come.
         "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
         "securityContext": {

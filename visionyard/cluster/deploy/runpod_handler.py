@@ -3,9 +3,9 @@
 So a job is answered by the very code that answers an HTTP request, with its limits and its words for mistakes. Run in
 our serving image with the package `runpod` added, as `python3 -m visionyard.cluster.deploy.runpod_handler`.
 
-A job's input is what `POST /predict` takes as JSON, parameters beside it:
+A job's input is what `POST /predict` takes as JSON:
 
-    {"input": {"images": [{"b64": "..."}], "confidence": 0.4}}
+    {"input": {"images": [{"b64": "..."}], "parameters": {"confidence": 0.4}}}
 
 VISIONYARD_BUNDLE names the bundle, VISIONYARD_MODEL_NAME its name, VISIONYARD_MODEL_FORMAT its format; the server's own
 settings are VISIONYARD_SERVE_*, see docs/serving-config.md.
