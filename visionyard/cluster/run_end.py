@@ -1,5 +1,6 @@
 """What is done when a run has ended, well or badly: its cost is worked out and kept, and people are told."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from visionyard import events, storage
+from visionyard.atomic import write_atomic
 from visionyard.cluster.cost_records import keep_cost
 from visionyard.cluster.costs import PRICES_VARIABLE, RunCost, load_prices, run_cost
 from visionyard.cluster.notifications import channels_from, notify
@@ -31,6 +33,10 @@ class RunEnd:
     outcome: Outcome
     told_count: int
 
+    def write(self, path: Path) -> None:
+        """Write the outcome as JSON."""
+        write_atomic(path, json.dumps(self.outcome.to_json(), indent=1, default=str) + "\n")
+
 
 def tell_end(
     *,
@@ -40,6 +46,7 @@ def tell_end(
     expected_stages: Sequence[str] = (),
     when: str = "always",
     prices_uri: str = "",
+    artifact_uri: str = "",
 ) -> RunEnd:
     """Work out how a run ended and what it cost, keep the cost, and tell people.
 
@@ -52,6 +59,7 @@ def tell_end(
         expected_stages: Stages without which it is not done.
         when: `always`, or `failure` to keep quiet about a run that is done.
         prices_uri: The price table; empty: the one that VISIONYARD_PRICES names; without one nothing is worked out.
+        artifact_uri: Of an artifact of the run: what lies below the part up to the run's id is counted as stored.
     """
     run = run or os.environ.get(events.RUN_VARIABLE, "")
     shown = title or run
@@ -61,7 +69,9 @@ def tell_end(
         events.warn(f"the run's events cannot be read: {error}")
         found = []
     outcome = read_outcome(found, run=shown, expected_stages=expected_stages, url=_url(run))
-    outcome = replace(outcome, cost=_cost(found, outcome, prices_uri or os.environ.get(PRICES_VARIABLE, "")))
+    prices_uri = prices_uri or os.environ.get(PRICES_VARIABLE, "")
+    if prices_uri:
+        outcome = replace(outcome, cost=_cost(found, outcome, prices_uri, _run_root(artifact_uri, run)))
     if not found:
         events.warn(f"{shown or 'the run'}: no events found; set {events.EVENTS_VARIABLE} to an s3:// prefix")
     if when not in WHEN:
@@ -83,19 +93,25 @@ def _tell(outcome: Outcome) -> int:
     return len(channels) - len(problems)
 
 
-def _cost(found: list[dict[str, Any]], outcome: Outcome, prices_uri: str) -> RunCost | None:
-    if not prices_uri:
-        return None
+def _cost(found: list[dict[str, Any]], outcome: Outcome, prices_uri: str, root: str) -> RunCost | None:
     try:
         with TemporaryDirectory(prefix="visionyard-") as folder:
             prices = load_prices(storage.fetch_file(prices_uri, Path(folder) / "prices.yaml"))
-        cost = run_cost(found, prices, run=outcome.run)
+        stored_bytes = sum(info.size for info in storage.list_objects(root)) if root else 0
+        cost = run_cost(found, prices, run=outcome.run, stored_bytes=stored_bytes)
     except VisionyardError as error:
         events.warn(f"the cost is not known: {error}")
         return None
     for problem in keep_cost(cost, is_done=outcome.status == "done"):
         events.warn(problem)
     return cost
+
+
+def _run_root(artifact_uri: str, run: str) -> str:
+    """Return where all artifacts of a run lie: KFP puts them below the pipeline's name and the run's id."""
+    before, found, _ = artifact_uri.partition(f"/{run}/")
+    # KFP calls the store of its own installation minio://.
+    return f"{before}/{run}".replace("minio://", "s3://", 1) if run and found else ""
 
 
 def _url(run: str) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp import dsl
 
 from tests.fixtures.http_stand_in import http_stand_in
 from tests.fixtures.smtp_stand_in import smtp_stand_in
 from visionyard.cluster import notifications
 from visionyard.cluster.notifications import channels_from, notify, slack_message
 from visionyard.cluster.outcome import Outcome, read_outcome
-from visionyard.cluster.run_end import tell_end
+from visionyard.cluster.run_end import _run_root, tell_end
 from visionyard.components.notify_end import notify_end
 from visionyard.errors import ConfigError
 from visionyard.events import read_events
@@ -261,8 +262,13 @@ def test_the_stage_tells_the_end_and_never_fails(tmp_path: Path, monkeypatch: py
     with http_stand_in(200) as good, http_stand_in(500) as bad:
         monkeypatch.setenv("VISIONYARD_NOTIFY_WEBHOOK", good.url)
         monkeypatch.setenv("VISIONYARD_NOTIFY_SLACK", bad.url)
-        notify_end.python_func(run_name="digits", prices_uri=str(tmp_path / "prices.yaml"))
+        outcome = dsl.Artifact(uri=str(tmp_path / "artifacts/4711/notify-end/outcome"))
+        Path(outcome.path).parent.mkdir(parents=True)
+        (tmp_path / "artifacts/4711/model").write_bytes(b"x" * 1000)
+        notify_end.python_func(outcome=outcome, run_name="digits", prices_uri=str(tmp_path / "prices.yaml"))
     body = json.loads(good.sent[0].body)
+    assert body == json.loads(Path(outcome.path).read_text())
+    assert body["cost"]["stored_bytes"] == 1000
     assert body["url"] == "http://ui/#/runs/details/4711"
     assert body["problems"][0]["exit_class"] == "lost"
     assert body["cost"]["currency"] == "EUR"
@@ -283,6 +289,20 @@ def test_only_failures_are_told_when_asked_for(
         monkeypatch.setenv("VISIONYARD_NOTIFY_WEBHOOK", server.url)
         assert tell_end(events_uri=str(log), run="r", when="failure").told_count == told
     assert len(server.sent) == told
+
+
+@pytest.mark.parametrize(
+    ("uri", "run", "expected"),
+    [
+        ("minio://b/v2/artifacts/retrain/4711/notify-end/o", "4711", "s3://b/v2/artifacts/retrain/4711"),
+        ("s3://b/artifacts/retrain/4711/o", "4711", "s3://b/artifacts/retrain/4711"),
+        ("/tmp/root/notify-end/outcome", "4711", ""),
+        ("s3://b/a//o", "", ""),
+    ],
+    ids=["minio", "s3", "no id in it", "no run"],
+)
+def test_where_a_runs_artifacts_lie(uri: str, run: str, expected: str):
+    assert _run_root(uri, run) == expected
 
 
 def test_events_that_cannot_be_read_and_wrong_settings_are_warnings(
