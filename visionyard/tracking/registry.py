@@ -127,7 +127,9 @@ class Registry:
             alias = self._alias(CHAMPION)
             return State(self._version(alias) if alias else None, 0)
         if SETTLED not in head.tags:
-            return State(self._settle(head), self._head_number())
+            # Both of one look: a champion and a later head would let a promotion pass that was judged by neither.
+            settled = self._settle(head)
+            return State(settled, settled.number)
         alias = self._alias(CHAMPION)
         return State(self._version(alias) if alias and alias != head.number else head, head.number)
 
