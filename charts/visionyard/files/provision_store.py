@@ -134,10 +134,9 @@ def _await(client: Minio, *, seconds: float = 120) -> None:
             client.list_buckets()
             return
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            if time.monotonic() > deadline or getattr(error, "code", "") == "AccessDenied":
-                # A user of an external store need not have the right to list all buckets.
-                if getattr(error, "code", "") == "AccessDenied":
-                    return
+            if getattr(error, "code", "") == "AccessDenied":
+                return  # It answers; not every administrator of an external store may list all buckets.
+            if time.monotonic() > deadline:
                 sys.exit(f"the store does not answer after {seconds:.0f} s: {error}")
             time.sleep(2)
 
