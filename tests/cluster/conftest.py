@@ -203,7 +203,7 @@ def compiled_badly(runs_bucket: str, tmp_path_factory: pytest.TempPathFactory) -
     """Return train_model compiled with too little memory, a secret and an image that are not there, a stage each."""
     secret = {"name": "missing", "variables": {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID"}, "optional": False}
     stages = {
-        "ingest_dataset": {"memory_limit": "80Mi", "retries": 0},
+        "ingest_dataset": {"memory_request": "32Mi", "memory_limit": "52Mi", "retries": 0},
         "extract_frames": {"secrets": [secret]},
         "prepare_dataset": {"image": "localhost/visionyard/missing-python:0"},
     }
