@@ -23,7 +23,10 @@ def list_command(host: str, namespace: str, *, experiment: str, most: int, conso
     """Print the newest runs."""
     api = KfpApi(find_server(host, namespace))
     found = api.runs(experiment_id=api.ensure_experiment(experiment) if experiment else "", most=most)
-    table = Table("id", "name", "state", "created", "took", box=None)
+    table = Table(box=None)
+    table.add_column("id", no_wrap=True, overflow="fold")
+    for heading in ("name", "state", "created", "took"):
+        table.add_column(heading)
     for run in found:
         state = str(run.get("state", ""))
         table.add_row(

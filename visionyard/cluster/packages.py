@@ -72,14 +72,16 @@ class Package:
             raise ConfigError(sorted(problems))
 
     def without_cached_source(self) -> "Package":
-        """Return it with caching off for the tasks that take the source's digest, which is not known.
+        """Return it with caching off for the tasks that take the run's digest of the source, which is not known.
 
         What comes after them reads new artifacts, so that it is not taken from the cache either.
         """
         spec = copy.deepcopy(self.spec)
         for dag in [spec["root"], *spec.get("components", {}).values()]:
             for task in dag.get("dag", {}).get("tasks", {}).values():
-                if "data_digest" in task.get("inputs", {}).get("parameters", {}):
+                given = task.get("inputs", {}).get("parameters", {}).get("data_digest", {})
+                # One that a task of the run found out, as retrain's does, is right.
+                if given.get("componentInputParameter", "").removeprefix("pipelinechannel--") == "data_digest":
                     task["cachingOptions"] = {}
         return Package(spec, self.platform)
 

@@ -7,6 +7,7 @@ from visionyard.cluster.kfp_api import KfpApi
 from visionyard.cluster.packages import Package
 from visionyard.cluster.profiles import Profile
 from visionyard.config import RunConfig, to_parameters
+from visionyard.errors import ConfigError
 from visionyard.storage import is_local, join
 
 _UPLOAD_ADVICE = "put it into the object store (docs/submitting.md) and name it as s3://bucket/prefix"
@@ -23,6 +24,11 @@ def find_unreachable(config: RunConfig) -> list[str]:
     # A bare name is one that the plugin knows, or it fails with the plugin's own words.
     if weights and ("/" in weights or weights.startswith("~")) and is_local(weights):
         problems.append(f"model.weights = {weights!r}: a path of this machine, which no pod can read; {_UPLOAD_ADVICE}")
+    if config.promotion.store and is_local(config.promotion.store):
+        problems.append(
+            f"promotion.store = {config.promotion.store!r}: a path of this machine; name an s3:// prefix, or leave it "
+            "empty for one below the profile's store"
+        )
     if config.training.device.startswith("cuda:"):
         problems.append(
             f"training.device = {config.training.device!r}: a pod sees only its own devices; set auto, cpu or cuda, "
@@ -59,10 +65,19 @@ def run_parameters(
         profile: Its store holds the checkpoints.
         data_digest: Of the source; empty: not known.
         software_digest: Of the code.
+
+    Raises:
+        ConfigError: The pipeline remembers what it has seen, and there is no store to keep that.
     """
     parameters = to_parameters(config) | {"data_digest": data_digest, "software_digest": software_digest}
     if profile.store:
         parameters["training_checkpoints_uri"] = join(profile.store, f"checkpoints/{config.name}")
+        parameters["promotion_store"] = config.promotion.store or join(profile.store, "promotion")
+    if "retrain_warm_start" in package.inputs and not parameters["promotion_store"]:
+        raise ConfigError(
+            f"{package.name}: keeps in the store which data it has seen, and none is named; set promotion.store, or "
+            "`store` in the profile, or give --store"
+        )
     return {name: value for name, value in parameters.items() if name in package.inputs}
 
 

@@ -56,6 +56,7 @@ def test_a_run_is_submitted_with_what_it_needs(folder: Path, stub: KfpStub):
     parameters = run["runtime_config"]["parameters"]
     assert parameters["data_source"] == "s3://clips/today"
     assert (parameters["training_epochs"], parameters["training_batch_size"]) == (7, 4)
+    assert parameters["promotion_store"] == "s3://yard/x/promotion"
     assert parameters["training_checkpoints_uri"] == "s3://yard/x/checkpoints/parts"
     assert len(parameters["software_digest"]) == 64
     # Nothing was looked at from here, so the source is read anew.
@@ -73,6 +74,8 @@ def test_a_run_is_submitted_with_what_it_needs(folder: Path, stub: KfpStub):
         ("s3://b/x", ["--set", "training.device=cuda:1"], "training.device = 'cuda:1': a pod sees only its own"),
         ("s3://b/x", ["--profile", "gpu-spot"], "gpu-spot: train_model runs on spot nodes, and without a store"),
         ("s3://b/x", ["--profile", "gke"], "profile gke: store = 's3://BUCKET/visionyard': still a placeholder"),
+        ("s3://b/x", ["--set", "promotion.store=./seen"], "promotion.store = './seen': a path of this machine"),
+        ("s3://b/x", ["--pipeline", "retrain"], "keeps in the store which data it has seen, and none is named"),
         ("s3://b/x", ["--profile", "no"], "no: no such profile; known: "),
         ("s3://b/x", ["--store", "/tmp/x"], "--store /tmp/x: expected s3://bucket/prefix"),
         ("s3://b/x", ["--pipeline", "no"], "no: no such pipeline; known: "),
@@ -84,6 +87,8 @@ def test_a_run_is_submitted_with_what_it_needs(folder: Path, stub: KfpStub):
         "a device",
         "no store",
         "an example",
+        "promotion",
+        "retrain",
         "profile",
         "local store",
         "pipeline",

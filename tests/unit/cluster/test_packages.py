@@ -13,7 +13,20 @@ SPEC: dict[str, Any] = {
     "root": {
         "dag": {
             "tasks": {
-                "ingest": {"cachingOptions": {"enableCache": True}, "inputs": {"parameters": {"data_digest": {}}}},
+                "ingest": {
+                    "cachingOptions": {"enableCache": True},
+                    "inputs": {"parameters": {"data_digest": {"componentInputParameter": "data_digest"}}},
+                },
+                "again": {
+                    "cachingOptions": {"enableCache": True},
+                    "inputs": {
+                        "parameters": {
+                            "data_digest": {
+                                "taskOutputParameter": {"producerTask": "find", "outputParameterKey": "digest"}
+                            }
+                        }
+                    },
+                },
                 "train": {"cachingOptions": {"enableCache": True}, "inputs": {"parameters": {"epochs": {}}}},
             }
         },
@@ -51,7 +64,7 @@ def test_only_the_task_that_reads_the_source_is_never_taken_from_the_cache():
     changed = Package(SPEC, {}).without_cached_source()
     tasks = changed.spec["root"]["dag"]["tasks"]
     assert tasks["ingest"]["cachingOptions"] == {}
-    assert tasks["train"]["cachingOptions"] == {"enableCache": True}
+    assert tasks["again"]["cachingOptions"] == tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert SPEC["root"]["dag"]["tasks"]["ingest"]["cachingOptions"] == {"enableCache": True}
 
 
