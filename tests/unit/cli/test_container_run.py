@@ -1,14 +1,18 @@
 """How the containers of a run are started and ended, without an engine."""
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from visionyard.cli import container_run
 from visionyard.cli.container_run import container_arguments, find_host, image_ids, images_of, run_container
+from visionyard.cli.run_command import run_pipeline
+from visionyard.config import RunConfig
 from visionyard.errors import ConfigError
 
 
@@ -29,6 +33,27 @@ def test_an_engine_that_does_not_answer_is_named(tmp_path: Path):
     pytest.importorskip("docker")
     with pytest.raises(ConfigError, match=f"no container engine answers at unix://{tmp_path}/gone.sock"):
         image_ids(f"unix://{tmp_path}/gone.sock", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("runner", "device", "message"),
+    [
+        pytest.param("pods", "auto", "--runner pods: expected one of subprocess, containers", id="unknown runner"),
+        pytest.param("containers", "cuda", "training.device = 'cuda': local containers get no GPU", id="GPU"),
+        pytest.param("containers", "auto", "no container engine answers at unix:///nowhere", id="no engine"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str, device: str, message: str
+):
+    pytest.importorskip("docker")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.txt").write_text("a")
+    config = RunConfig.model_validate({"data": {"source": str(tmp_path / "data")}, "training": {"device": device}})
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run_pipeline(config, runs=tmp_path / "runs", is_new=False, console=Console(quiet=True), runner=runner)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_images_of_a_compiled_pipeline(tmp_path: Path):
