@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,7 +56,7 @@ class ReceiverConfig(Section):
 _READER = ConfigReader(ReceiverConfig, "VISIONYARD_RECEIVE_", "quiet_s=3600", "docs/drift-retraining.md shows one")
 
 
-def load_receiver_config(path: Any, *, environment: Mapping[str, str] | None = None) -> ReceiverConfig:
+def load_receiver_config(path: Path, *, environment: Mapping[str, str] | None = None) -> ReceiverConfig:
     """Read `receiver.yaml` and lay variables such as VISIONYARD_RECEIVE_QUIET_S=3600 over it.
 
     Raises:
