@@ -232,13 +232,20 @@ def a_loop_over_constants() -> str:
     return parts.join(texts=dsl.Collected(said.output)).output
 
 
-_TABLES = [{"name": "a", "size": 1}, {"name": "b", "size": 2}]
+_TABLES = [{"label": "a", "size": 1}, {"label": "b", "size": 2}]
 
 
 @case(arguments={"items": _TABLES}, outputs=_out("a,b"))
 def a_loop_over_a_parameter(items: list) -> str:
     with dsl.ParallelFor(items) as item:
-        said = parts.trace(name=item.name)
+        said = parts.trace(name=item.label)
+    return parts.join(texts=dsl.Collected(said.output)).output
+
+
+@case(arguments={"count": 3}, outputs=_out("item 0,item 1,item 2"))
+def a_loop_over_a_tasks_output(count: int) -> str:
+    with dsl.ParallelFor(parts.split(count=count).output) as item:
+        said = parts.trace(name=item.label)
     return parts.join(texts=dsl.Collected(said.output)).output
 
 

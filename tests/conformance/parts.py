@@ -117,6 +117,11 @@ def is_there(data: dsl.Input[dsl.Dataset]) -> bool:
 
 
 @stage
+def split(count: int) -> list:
+    return [{"label": f"item {number}", "value": number} for number in range(count)]
+
+
+@stage
 def join(texts: list) -> str:
     return ",".join(sorted(texts))
 

@@ -222,13 +222,23 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
     container = client.containers.create(image=image, command=command, volumes=volumes, **arguments)
     try:
         container.start()
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for part in container.logs(stream=True, follow=True):
-            print(decoder.decode(part), end="")
+        for line in _lines(container.logs(stream=True, follow=True)):
+            print(line)
         code: int = container.wait()["StatusCode"]
         return code
     finally:
         _remove(container)
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[str]:
+    """Yield whole lines: KFP indents whatever is printed at once, and the engine cuts a log anywhere."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    begun = ""
+    for part in parts:
+        *lines, begun = (begun + decoder.decode(part)).split("\n")
+        yield from lines
+    if begun:
+        yield begun
 
 
 def remove_containers(folder: Path) -> None:
