@@ -138,7 +138,7 @@ class Cluster:
         """
         document = self._request("GET", f"/openapi/v3/{kind.api}")
         schemas = document.get("components", {}).get("schemas", {})
-        place = next((value for name, value in schemas.items() if name.split(".")[-1] == schema), {})
+        place: Any = next((value for name, value in schemas.items() if name.split(".")[-1] == schema), {})
         for name in path.split("."):
             place = place.get("properties", {}).get(name)
             if place is None:
