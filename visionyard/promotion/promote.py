@@ -108,7 +108,7 @@ class _NewModel:
 
     def files(self, scratch: Path) -> dict[str, Path]:
         """Return what is kept with the version: bundle, checkpoint, and the images it has seen."""
-        seen = sorted({one.sha256 for split in ("train", "val") for one in self.dataset.samples(split)})  # type: ignore[arg-type]
+        seen = sorted({one.sha256 for split in ("train", "val") for one in self.dataset.samples(split)})
         write_atomic(scratch / LINEAGE / SEEN_IMAGES, "".join(f"{line}\n" for line in seen))
         return {BUNDLE: self.bundle.folder, CHECKPOINT: self.checkpoint, LINEAGE: scratch / LINEAGE}
 

@@ -152,7 +152,7 @@ def _detection(kept: Iterable[tuple[ImageResult, int]], groups: int, classes: in
     for result, group in kept:
         truth, found = result.truth, _most_confident(result.detections)
         is_right = is_right_at_any_threshold(truth, found, _IOU)
-        np.add.at(truth_counts, (truth.class_ids, group), 1)
+        np.add.at(truth_counts[:, group], truth.class_ids, 1)
         for class_id in np.unique(found.class_ids):
             is_class = found.class_ids == class_id
             parts[class_id].append((found.confidence[is_class], is_right[is_class], group))
@@ -208,4 +208,6 @@ def _average_precisions(ranking: _Ranking, counts: np.ndarray) -> np.ndarray:
 
 
 def _share(part: np.ndarray, whole: np.ndarray, *, empty: float = np.nan) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), empty, np.float64), where=np.asarray(whole) > 0)
+    shares = np.full(np.shape(whole), empty, np.float64)
+    np.divide(part, whole, out=shares, where=np.asarray(whole) > 0)
+    return shares
