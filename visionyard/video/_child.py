@@ -61,7 +61,7 @@ def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
     except (MemoryError, OSError) as error:
         if is_out_of_memory(error):
             answer("out_of_memory")
-        else:
+        elif isinstance(error, OSError):
             answer("os_error", errno=error.errno, message=error.strerror)
     else:
         answer("done", **extraction.to_json())
