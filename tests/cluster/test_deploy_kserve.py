@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.kube import KubectlError, Namespace, kubectl
+from tests.cluster.kube import KubectlError, Namespace, kubectl, wait_for
 from tests.fixtures.kserve_stand_in import StandIn
 from tests.fixtures.plain_bundle import write_plain_bundle
 from visionyard.cluster.deploy.kserve import KServeTarget
@@ -37,7 +37,14 @@ def kserve(cluster: None) -> None:
         if not path.exists():
             pytest.skip(f"needs KServe's CRDs on the cluster, or in {CRDS} (set VISIONYARD_SHARED_CRDS)")
         kubectl("apply", "--server-side", "-f", str(path))
-        kubectl("wait", "--for=condition=Established", "crd/inferenceservices.serving.kserve.io", "--timeout=30s")
+        # `kubectl wait` refuses a definition that has no conditions yet.
+        established = '{.status.conditions[?(@.type=="Established")].status}'
+        wait_for(
+            lambda: (
+                kubectl("get", "crd", "inferenceservices.serving.kserve.io", "-o", f"jsonpath={established}") == "True"
+            ),
+            what="KServe's definitions",
+        )
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 from visionyard.cluster.deploy.bundles import put_bundle
-from visionyard.cluster.deploy.kube import AUTOSCALER, DEPLOYMENT, SERVICE, Cluster, Manifest
+from visionyard.cluster.deploy.kube import AUTOSCALER, DEPLOYMENT, POD, SERVICE, Cluster, Manifest
 from visionyard.cluster.deploy.plain_manifests import AUTOSCALED, OPTIONS, manifests, models_variable, selector_of
-from visionyard.cluster.deploy.reasons import event_counts, is_ready, new_warnings, pod_troubles, pods_of
+from visionyard.cluster.deploy.reasons import event_counts, is_of, is_ready, new_warnings, pod_troubles, pods_of
 from visionyard.cluster.deploy.record import (
     DIGEST_LABEL,
     HISTORY,
@@ -110,6 +110,9 @@ class PlainTarget:
             live = self._live()
             status, generation = live.get("status", {}), live["metadata"]["generation"]
             pods = pods_of(self._cluster, served, labels=self._labels())
+            # A pod that is ending answers until it has drained, and is in none of the counts below.
+            every = self._cluster.list(POD, labels=self._labels())
+            is_alone = not any(is_ready(pod) and not is_of(pod, served) for pod in every)
             wanted = live["spec"].get("replicas", 1)
             counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
             # The names of a Deployment's ReplicaSets and pods: its own and one or two random parts.
@@ -119,7 +122,7 @@ class PlainTarget:
                 *new_warnings(self._cluster, before, names=names, has_pods=bool(pods)),
             ]
             return Progress(
-                is_done=status.get("observedGeneration", 0) >= generation and counts == [wanted] * 3,
+                is_done=status.get("observedGeneration", 0) >= generation and counts == [wanted] * 3 and is_alone,
                 is_stuck=any(trouble.is_stuck for trouble in troubles),
                 reasons=tuple(trouble.text for trouble in troubles),
                 shown=f"{counts[1]} new pods, {counts[2]} available, of {wanted}",
