@@ -95,7 +95,7 @@ class Runner:
 @pytest.fixture(scope="session")
 def container_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of Docker or podman with the data image, started where only podman's program is there."""
-    pytest.importorskip("docker", reason="needs the package docker")
+    docker = pytest.importorskip("docker", reason="needs the package docker")
     from visionyard.cli.container_run import find_host, image_ids
     from visionyard.components._images import DATA_IMAGE
     from visionyard.errors import ConfigError
@@ -113,9 +113,13 @@ def container_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         wait_until(socket.exists, 20)
     try:
         try:
-            image_ids(host, [DATA_IMAGE])
+            ids = image_ids(host, [DATA_IMAGE])
         except ConfigError as error:
             pytest.skip(f"needs the image {DATA_IMAGE}, of `make images`: {error}")
+        try:
+            docker.DockerClient(base_url=host).containers.run(ids[DATA_IMAGE], ["true"], remove=True)
+        except docker.errors.DockerException as error:
+            pytest.skip(f"no container can be started here: {error}")
         yield host
     finally:
         if service is not None:
