@@ -36,6 +36,7 @@ def validate_model(
 
     # Inside the stage: what an import costs or breaks belongs to it.
     with events.stage("validate_model"):
+        import json
         from pathlib import Path
 
         from visionyard.evaluation import build_report, read_metrics
@@ -60,4 +61,8 @@ def validate_model(
             metrics.log_metric(name, value)
         matrix = judged["confusion_matrix"]
         confusion_matrix.log_confusion_matrix(matrix["labels"], matrix["counts"])
+        # They are metadata; but KFP's local cache takes an output without a file for lost, and this stage and all after
+        # it would run anew each time.
+        for shown in (metrics, confusion_matrix):
+            Path(shown.path).write_text(json.dumps(shown.metadata), encoding="utf-8")
         events.figures(**{result.metric_name: result.metric_value, "images": result.image_count})

@@ -88,9 +88,12 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path: Path):
             place for place in stage.places.values() if place != "report.html" and (folder.path / place).exists()
         ]
 
+    seen = len(read_events(folder.events))
     done = _run(config)
     assert done.returncode == 0, done.stdout
     assert "going on with colours-1" in done.stdout
+    started = [event["stage"] for event in read_events(folder.events)[seen:] if event["kind"] == "stage_started"]
+    assert started == ["promote_model", "deploy_model"], "all others come from the cache; these two always look anew"
     for place in ("report.html", "evaluation/metrics.json", "bundle/model.json", "model/checkpoint.pt", "dataset"):
         assert (folder.path / place).exists()
     first, second = (
