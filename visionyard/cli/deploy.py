@@ -1,13 +1,15 @@
 """`visionyard deploy`, `rollback` and `status`: bundles on KServe, Kubernetes, RunPod and Hugging Face."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from visionyard.config import DeploymentConfig, load_run_config, parse_deployment_config
 from visionyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from visionyard.config import DeploymentConfig
 
 output = Console(highlight=False)
 
@@ -101,7 +103,7 @@ def status_command(
 
 def read_settings(
     config: Path | None, settings: list[str], *, name: str, target: str, namespace: str, reads_store: bool = True
-) -> DeploymentConfig:
+) -> "DeploymentConfig":
     """Return the deployment's settings: those of a run config, with what the command line says over them.
 
     Args:
@@ -115,6 +117,8 @@ def read_settings(
     Raises:
         ConfigError: A value is wrong, or no target is named.
     """
+    from visionyard.config import load_run_config, parse_deployment_config
+
     foreign = [text for text in settings if not text.startswith("deployment.")]
     if foreign:
         raise ConfigError(f"--set {foreign[0]}: expected deployment.key=value, such as deployment.max_replicas=4")

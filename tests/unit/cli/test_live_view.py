@@ -59,7 +59,7 @@ def test_what_an_earlier_try_finished_is_known_and_not_printed_again():
     view.apply(_event("ingest_dataset", "stage_finished", elapsed_s=1.0, figures={"files": 3}), is_new=False)
     view.apply(_event("train_model", "stage_started", pid=2))
     statuses = [state.status for state in view.states.values()]
-    assert statuses == ["done", "waiting", "waiting", "running", "waiting", "waiting", "waiting"]
+    assert statuses == ["done", "waiting", "waiting", "running", *["waiting"] * 5]
     assert text.getvalue() == "Train: started\n"
 
 
