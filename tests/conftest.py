@@ -37,13 +37,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
-    """Spare the end of the process a look through all that the tests left behind, which took a minute."""
-    gc.freeze()
-    gc.disable()
-
-
 @pytest.fixture
 def shared_data() -> Callable[[str], Path]:
     """Return a function from a data set's name to its folder, which skips the test where it is absent."""

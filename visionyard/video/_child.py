@@ -56,11 +56,11 @@ def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
         )
     except MediaError as error:
         answer("unreadable", message=str(error).removeprefix(f"{name}: "))
-    except av.error.FFmpegError as error:
-        answer("unreadable", message=f"cannot be decoded: {error.strerror or error}")
-    except (MemoryError, OSError) as error:
+    except (av.error.FFmpegError, MemoryError, OSError) as error:  # FFmpeg's own are of both kinds, or of neither
         if is_out_of_memory(error):
             answer("out_of_memory")
+        elif isinstance(error, av.error.FFmpegError):
+            answer("unreadable", message=f"cannot be decoded: {error.strerror or error}")
         elif isinstance(error, OSError):
             answer("os_error", errno=error.errno, message=error.strerror)
     else:
