@@ -73,6 +73,7 @@ def open_video(path: Path, *, name: str = "") -> Iterator[tuple[Any, Any]]:
 
     Raises:
         MediaError: Missing, empty, not a video, without index, without picture, or with frames too large.
+        MemoryError: There is not memory enough to open it.
     """
     name = name or str(path)
     if not path.is_file():
@@ -83,6 +84,8 @@ def open_video(path: Path, *, name: str = "") -> Iterator[tuple[Any, Any]]:
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         container = av.open(str(path), options=options, metadata_errors="replace")
+    except av.error.MemoryError:
+        raise  # no fault of the file
     except av.error.FFmpegError as error:
         raise MediaError(f"{name}: {_why_unreadable(path, error)}") from None
     with container:
