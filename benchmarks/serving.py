@@ -41,12 +41,11 @@ CLIENTS = 16
 
 @dataclass(frozen=True)
 class Load:
-    """What clients saw: seconds of each request, failures, how long it all took, and the clients' own CPU seconds."""
+    """What clients saw: seconds of each request, failures, and how long it all took."""
 
     seconds: list[float]
     failed_count: int
     wall_s: float
-    client_cpu_s: float = 0.0
 
     @property
     def per_s(self) -> float:
@@ -230,7 +229,7 @@ def _clients(port: int, requests: list[bytes], client_count: int, duration_s: fl
             wanted = both if client.unsent else selectors.EVENT_READ
             if wanted != key.events:
                 selector.modify(client.connection, wanted, client)
-    pipe.send(Load(seconds, failed, time.perf_counter() - started, time.process_time()))  # type: ignore[attr-defined]
+    pipe.send(Load(seconds, failed, time.perf_counter() - started))  # type: ignore[attr-defined]
 
 
 def load(port: int, requests: list[bytes], client_count: int, duration_s: float) -> Load:

@@ -83,6 +83,13 @@ def test_what_is_no_request_is_refused(body: bytes, words: str, http: httpx.Clie
     assert words in answer.json()["error"]
 
 
+def test_there_is_no_explainer(http: httpx.Client, images: dict[str, bytes]) -> None:
+    answer = http.post("/v1/models/boxes:explain", json={"instances": [_text(images["png"])]})
+
+    assert answer.status_code == 404
+    assert "this server has no explainer; use :predict" in answer.text
+
+
 def test_models_are_listed_and_ready(http: httpx.Client) -> None:
     assert http.get("/v1/models").json() == {"models": ["boxes", "kinds"]}
     assert http.get("/v1/models/boxes").json() == {"name": "boxes", "ready": True}

@@ -214,9 +214,9 @@ class DynamicBatcher:
 
     def _run_batch(self, taken: list[BatchItem], depth: int) -> None:
         """Run those of the taken items that are still wanted; the caller has counted the inference in."""
-        # Futures run their callbacks here, so outside the lock.
-        batch = [item for item in taken if _is_wanted(item, self._name)]
         try:
+            # Futures run their callbacks here, so outside the lock.
+            batch = [item for item in taken if _is_wanted(item, self._name)]
             if batch:
                 self._on_batch(sum(len(item) for item in batch), depth)
                 self._answer(batch)

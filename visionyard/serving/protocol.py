@@ -54,9 +54,9 @@ class YardModel(Model):  # type: ignore[misc]  # KServe has no type information
         """Refuse: there is no explainer.
 
         Raises:
-            NotImplementedError: Always; it becomes status 501.
+            NotFoundError: Always.
         """
-        raise NotImplementedError("this server has no explainer; use :predict")
+        raise NotFoundError("this server has no explainer; use :predict")
 
     async def predict(
         self,

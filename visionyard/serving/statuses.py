@@ -42,7 +42,7 @@ _TABLE: tuple[tuple[type[Exception], int, grpc.StatusCode], ...] = (
     (ModelNotReady, 503, _Code.UNAVAILABLE),
     (ServerNotReady, 503, _Code.UNAVAILABLE),
     (UnsupportedProtocol, 501, _Code.UNIMPLEMENTED),
-    (NotImplementedError, 501, _Code.UNIMPLEMENTED),
+    (NotImplementedError, 501, _Code.UNIMPLEMENTED),  # KServe's routes of model versions raise it
     (InvalidInput, 400, _Code.INVALID_ARGUMENT),
 )
 # Of starlette's own exceptions; any other is the caller's mistake as well.
