@@ -230,17 +230,17 @@ def run_cost(events: Iterable[Mapping[str, Any]], prices: Prices, *, run: str = 
 def _stage_cost(name: str, tries: list[Attempt], prices: Prices) -> StageCost:
     read_bytes = sum(attempt.read_bytes for attempt in tries)
     written_bytes = sum(attempt.written_bytes for attempt in tries)
-    held = [attempt.resources for attempt in tries]
     cost = prices.storage_cost(read_bytes=read_bytes, written_bytes=written_bytes)
-    for attempt, resources in zip(tries, held, strict=True):
-        cost += prices.cost(attempt.elapsed_s, **asdict(resources))
+    cost += sum(prices.cost(attempt.elapsed_s, **asdict(attempt.resources)) for attempt in tries)
     return StageCost(
         stage=name,
         try_count=len(tries),
         elapsed_s=round(sum(attempt.elapsed_s for attempt in tries), 3),
         cpu_s=round(sum(attempt.elapsed_s * attempt.resources.cpu_count for attempt in tries), 3),
         accelerator_s=round(sum(attempt.elapsed_s * attempt.resources.accelerator_count for attempt in tries), 3),
-        accelerator_type=next((one.accelerator_type for one in held if one.accelerator_count), ""),
+        accelerator_type=next(
+            (attempt.resources.accelerator_type for attempt in tries if attempt.resources.accelerator_count), ""
+        ),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
         cost=cost,

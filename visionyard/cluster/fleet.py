@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionyard import storage
 from visionyard.atomic import write_atomic
@@ -140,11 +140,13 @@ def compare(folders: Sequence[Path], *, table: Path, fleet: Path, prices_uri: st
         ConfigError: The price table is wrong, or lacks a price.
     """
     prices = _prices(prices_uri or os.environ.get(PRICES_VARIABLE, ""))
-    digests = {read_manifest(folder, "benchmark", name="benchmark.json")["bundle_digest"] for folder in folders}
+    measurements = {folder: read_manifest(folder, "benchmark", name="benchmark.json") for folder in folders}
+    digests = {measured["bundle_digest"] for measured in measurements.values()}
     if len(digests) != 1:
         raise ArtifactError(f"expected measurements of one bundle, got those of {len(digests)}; measure them again")
     rows = sorted(
-        (_row(folder, prices) for folder in folders), key=lambda row: (row.per_1000_images, -row.images_per_s)
+        (_row(folder, measured, prices) for folder, measured in measurements.items()),
+        key=lambda row: (row.per_1000_images, -row.images_per_s),
     )
     content = {"schema_version": 1, "bundle_digest": digests.pop(), "nodes": [asdict(row) for row in rows]}
     write_atomic(fleet, json.dumps(content, indent=1) + "\n")
@@ -159,13 +161,12 @@ def _prices(uri: str) -> Prices | None:
         return load_prices(storage.fetch_file(uri, Path(folder) / "prices.yaml"))
 
 
-def _row(folder: Path, prices: Prices | None) -> NodeRow:
+def _row(folder: Path, measured: Mapping[str, Any], prices: Prices | None) -> NodeRow:
     try:
         node = json.loads((folder / _NODE).read_text(encoding="utf-8"))
         node_type, held = str(node["node_type"]), StageResources(**node["resources"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ArtifactError(f"{folder / _NODE}: not a node's measurement; run benchmark_node again") from None
-    measured = read_manifest(folder, "benchmark", name="benchmark.json")
     most = measured["most_images_per_s"]
     hourly = _hourly(node_type, held, prices) if prices else 0.0
     return NodeRow(

@@ -149,9 +149,7 @@ class _Linter:
         for name, spec in self.dags[dag]["dag"]["tasks"].items():
             task = _Task(dag, name, spec)
             settings = self._settings_of(task)
-            own = (
-                self.components.get(spec["componentRef"]["name"], {}).get("inputDefinitions", {}).get("parameters", {})
-            )
+            own = self._inputs_of(task)
             for key, value in spec.get("inputs", {}).get("parameters", {}).items():
                 source = value.get("componentInputParameter", "")
                 if source and key in own and not (key == source and key in settings):

@@ -230,8 +230,8 @@ def _apply_one(
     api: KfpApi, body: dict[str, Any], old: list[Declared], changes: Changes, note: Callable[[str], None]
 ) -> None:
     name = str(body["display_name"])
-    digest = declared({**body, "recurring_run_id": ""})
-    same = [one for one in old if digest is not None and one.digest == digest.digest]
+    wanted = declared({**body, "recurring_run_id": ""})
+    same = [one for one in old if wanted is not None and one.digest == wanted.digest]
     if not same:
         api.create_schedule({**body, "experiment_id": api.ensure_experiment(name)})
         note(f"{name}: {'replaced' if old else 'created'}")

@@ -32,7 +32,6 @@ def test_the_cheapest_node_comes_first(tmp_path: Path):
         folders, table=tmp_path / "t.md", fleet=tmp_path / "f.json", prices_uri=str(tmp_path / "prices.yaml")
     )
     # A whole spot node is 0.18 an hour; of the others what the container held is paid: 2 cores, 4 cores and an L4.
-
     assert {row.node_type: row.hourly for row in rows} == pytest.approx({"spot": 0.18, "gpu": 1.0, "cpu": 0.1})
     costs = [row.per_1000_images for row in rows]
     assert costs == sorted(costs)
