@@ -58,7 +58,7 @@ class ExitReport:
     Attributes:
         stage: The stage's name.
         exit_class: One of `preempted`, `out_of_memory`, `not_a_number`, `bad_data`, `bad_config`, `disk_full`,
-            `store_unreachable`, `parity_failed`, `bug`.
+            `store_unreachable`, `parity_failed`, `deploy_failed`, `bug`.
         message: What happened, where, with which value.
         advice: What to do about it.
     """
@@ -238,7 +238,7 @@ def read_events(path: Path | str, *, run: str = "") -> list[dict[str, Any]]:
     if isinstance(path, str) and "://" in path:
         return sorted(_whole(_event_log().read_text(path, run=run)), key=lambda record: float(record["time"]))
     file = Path(path)
-    return _whole(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else []
+    return _whole(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else []
 
 
 def _whole(text: str) -> list[dict[str, Any]]:

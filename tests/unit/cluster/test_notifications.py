@@ -305,6 +305,14 @@ def test_where_a_runs_artifacts_lie(uri: str, run: str, expected: str):
     assert _run_root(uri, run) == expected
 
 
+def test_a_run_without_an_address_for_events_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("VISIONYARD_EVENTS", raising=False)
+    with http_stand_in() as server:
+        monkeypatch.setenv("VISIONYARD_NOTIFY_WEBHOOK", server.url)
+        assert tell_end(run="r", expected_stages=["a"]).told_count == 1
+    assert len(server.sent) == 1
+
+
 def test_events_that_cannot_be_read_and_wrong_settings_are_warnings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
