@@ -162,14 +162,17 @@ class Debouncer:
                 return "quiet"
             if before and before["run_id"] and self._starter.is_running(before["run_id"]):
                 return "running"
-            self._keep(model, {"started_at": self._clock(), "run_id": ""})
+            earlier, now = self._models, {**self._models, model: {"started_at": self._clock(), "run_id": ""}}
+            self._write(now)
+            self._models = now
             try:
                 run_id = self._starter.start(model, self._config.models[model])
             except VisionyardError:
-                self._forget(model, before)
+                self._models = earlier
+                self._write(earlier)
                 raise
-            self._models[model]["run_id"] = run_id
-            self._write()
+            now[model]["run_id"] = run_id
+            self._write(now)
             return "started"
 
     def last_starts(self) -> dict[str, float]:
@@ -177,27 +180,8 @@ class Debouncer:
         with self._lock:
             return {model: entry["started_at"] for model, entry in self._models.items()}
 
-    def _keep(self, model: str, entry: dict[str, Any]) -> None:
-        before = self._models.get(model)
-        self._models[model] = entry
-        try:
-            self._write()
-        except VisionyardError:
-            self._put_back(model, before)
-            raise
-
-    def _forget(self, model: str, before: dict[str, Any] | None) -> None:
-        self._put_back(model, before)
-        self._write()
-
-    def _put_back(self, model: str, before: dict[str, Any] | None) -> None:
-        if before is None:
-            self._models.pop(model, None)
-        else:
-            self._models[model] = before
-
-    def _write(self) -> None:
-        text = json.dumps({"schema_version": 1, "models": self._models}, indent=1, sort_keys=True) + "\n"
+    def _write(self, models: Mapping[str, Mapping[str, Any]]) -> None:
+        text = json.dumps({"schema_version": 1, "models": models}, indent=1, sort_keys=True) + "\n"
         storage.write_bytes(self._config.state, text.encode())
 
 
