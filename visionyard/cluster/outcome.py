@@ -99,7 +99,6 @@ def read_outcome(
     *,
     run: str = "",
     expected_stages: Sequence[str] = (),
-    cost: RunCost | None = None,
     url: str = "",
 ) -> Outcome:
     """Return how a run ended.
@@ -113,7 +112,6 @@ def read_outcome(
         run: Its name.
         expected_stages: Stages without which it is not done, none that a cache may answer for; the first that is
             missing is named.
-        cost: What it cost.
         url: Of its page.
     """
     attempts = [attempt for attempt in read_attempts(events) if attempt.stage != OWN_STAGE]
@@ -134,7 +132,6 @@ def read_outcome(
         verdict=verdicts[-1] if verdicts else "",
         stages=stages,
         problems=problems,
-        cost=cost,
         url=url,
     )
 
