@@ -318,19 +318,47 @@ def test_volumes_and_their_keys_outlive_an_uninstall_unless_told(rendered: dict[
     assert kept(make_chart.render({"uninstall.keepData": "false"})) == set()
 
 
-def test_a_changed_setting_restarts_the_server_and_a_new_chart_version_alone_does_not(helm: Path) -> None:
+def _pod_templates(items: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
+    """Return the pods of what runs all the time; these are restarted when their template changes."""
+    running = [item for item in items if item["kind"] in {"Deployment", "StatefulSet"}]
+    return {make_chart.identity(item): item["spec"]["template"] for item in running}
+
+
+def test_a_new_chart_version_alone_restarts_nothing(
+    rendered: dict[str, list[dict[str, Any]]], helm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run([helm, "package", make_chart.CHART, "--version", "9.9.9", "--destination", tmp_path], check=True)
+    monkeypatch.setattr(make_chart, "CHART", tmp_path / "visionyard-9.9.9.tgz")
+    newer = make_chart.render({})
+
+    assert {item["metadata"]["labels"]["helm.sh/chart"] for item in newer} == {"visionyard-9.9.9"}
+    assert _pod_templates(newer) == _pod_templates(rendered["defaults"])
+
+
+def test_a_changed_setting_restarts_the_server() -> None:
     on = {"serving.server.enabled": "true", "serving.server.model": "s3://b/m"}
 
-    def template(settings: dict[str, str]) -> Any:
-        items = make_chart.render({**on, **settings})
-        return next(item for item in items if make_chart.identity(item) == ("Deployment", "visionyard-server"))["spec"][
-            "template"
-        ]
+    def template(**settings: str) -> Any:
+        return _pod_templates(make_chart.render({**on, **settings}))["Deployment", "visionyard-server"]
 
-    key = "serving.server.settings.VISIONYARD_SERVE_LOG_LEVEL"
-    assert template({key: "info"}) != template({key: "debug"})
-    assert template({}) == template({})
-    assert "helm.sh/chart" not in template({})["metadata"]["labels"]
+    assert template() != template(**{"serving.server.settings.VISIONYARD_SERVE_LOG_LEVEL": "debug"})
+
+
+@pytest.mark.parametrize(("rules", "is_told"), [("never", False), ("always", True)])
+def test_the_notes_speak_of_runbooks_where_there_are_alerts(
+    rules: str, is_told: bool, helm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent")
+    done = subprocess.run(
+        [helm, "install", "v", make_chart.CHART, "--dry-run=client", "--set", f"monitoring.rules={rules}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    notes = done.stdout.partition("NOTES:")[2]
+    assert "helm test v" in notes
+    assert ("runbookBaseUrl is empty" in notes) == is_told
 
 
 def test_everything_is_denied_and_each_service_opens_one_port(rendered: dict[str, list[dict[str, Any]]]) -> None:

@@ -1,4 +1,4 @@
-"""Write an object, read it back, delete it; and see that this user may do no more. Usage: check_store.py BUCKET."""
+"""Write an object, read it back, delete it, with the keys of a stage. Usage: check_store.py BUCKET."""
 
 import io
 import os

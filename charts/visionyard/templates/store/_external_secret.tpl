@@ -21,9 +21,7 @@ spec:
       mergePolicy: Merge
       metadata:
         annotations:
-          serving.kserve.io/s3-endpoint: {{ include "visionyard.store.host" .root }}
-          serving.kserve.io/s3-usehttps: {{ ternary "1" "0" (eq (include "visionyard.store.scheme" .root) "https") | quote }}
-          serving.kserve.io/s3-region: {{ .root.Values.store.region }}
+          {{- include "visionyard.store.annotations" .root | nindent 10 }}
       data:
         AWS_ENDPOINT_URL: {{ include "visionyard.store.url" .root }}
         AWS_DEFAULT_REGION: {{ .root.Values.store.region }}

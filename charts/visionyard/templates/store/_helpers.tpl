@@ -22,6 +22,13 @@
 {{ include "visionyard.store.scheme" . }}://{{ include "visionyard.store.host" . }}
 {{- end }}
 
+{{- /* What tells KServe's storage initializer of the store; it stands on the Secret with the keys. */}}
+{{- define "visionyard.store.annotations" -}}
+serving.kserve.io/s3-endpoint: {{ include "visionyard.store.host" . }}
+serving.kserve.io/s3-usehttps: {{ ternary "1" "0" (eq (include "visionyard.store.scheme" .) "https") | quote }}
+serving.kserve.io/s3-region: {{ .Values.store.region }}
+{{- end }}
+
 {{- /* Secret of one of the store's users: (dict "root" $ "user" "pipeline"). */}}
 {{- define "visionyard.store.secret" -}}
 {{- $own := dict "root" "store-root" "pipeline" "s3" "serving" "s3-serving" "mlflow" "s3-mlflow" -}}

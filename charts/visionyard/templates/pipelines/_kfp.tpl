@@ -1,7 +1,3 @@
-{{- define "visionyard.receiver.enabled" -}}
-{{- if .Values.receiver.enabled }}true{{ end }}
-{{- end }}
-
 {{- /* What makes a container a client of Kubeflow Pipelines: (dict "root" $ "needs" "receiver.enabled"). */}}
 {{- define "visionyard.kfp.env" -}}
 - name: KF_PIPELINES_ENDPOINT
