@@ -6,7 +6,7 @@ A node type is a profile, since where a pod runs is settled when a pipeline is c
 from kfp import dsl
 
 from visionyard.cluster.fleet import fleet_profiles, node_type_of
-from visionyard.cluster.profiles import compiling, current_compilation, load_profile, settle
+from visionyard.cluster.profiles import settle
 from visionyard.components.benchmark_node import benchmark_node
 from visionyard.components.compare_nodes import compare_nodes
 
@@ -32,7 +32,6 @@ def benchmark_fleet(
         warmup_count: Calls before the timed ones.
         prices_uri: The price table; empty takes VISIONYARD_PRICES, and without one the cost is left out.
     """
-    parameters = current_compilation().parameters
     nodes = {}
     for number, name in enumerate(fleet_profiles(), start=1):
         measured = benchmark_node(
@@ -47,8 +46,7 @@ def benchmark_fleet(
         measured.set_display_name(f"benchmark {node_type_of(name)}")
         # A measurement from a cache would be of another day's machine.
         measured.set_caching_options(False)
-        with compiling(load_profile(name), parameters):
-            settle(measured, "benchmark_node")
+        settle(measured, "benchmark_node", profile=name)
         nodes[f"node_{number}"] = measured.outputs["measured"]
     compared = compare_nodes(**nodes, prices_uri=prices_uri)
     compared.set_caching_options(False)

@@ -97,7 +97,7 @@ def _resource_defaults(pipeline: Any, profile: Profile) -> dict[str, Any]:
 
 
 def _composed_with(pipeline: Any, profile: Profile, parameters: dict[str, Any]) -> Any:
-    """Compose a pipeline anew: KFP did it when the module was imported, with the default profile."""
+    """Compose a pipeline anew: KFP did it when the module was imported, without a profile."""
     from kfp import dsl
 
     spec = pipeline.component_spec

@@ -9,6 +9,7 @@ from rich.console import Console
 from visionyard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from visionyard.cluster.deploy import Deployed
     from visionyard.config import DeploymentConfig
 
 output = Console(highlight=False)
@@ -46,11 +47,7 @@ def deploy_command(
 
     read = read_settings(config, settings or [], name=name, target=target, namespace=namespace)
     done = open_target(read).deploy(bundle)
-    output.print(f"{read.name}: {done.outcome}, digest {done.digest[:12]}", markup=False)
-    for reason in done.reasons:
-        output.print(f"  {reason}", markup=False, soft_wrap=True)
-    if done.url:
-        output.print(done.url, markup=False, soft_wrap=True)
+    _show(read.name, done)
     if done.outcome == "rolled back":
         raise typer.Exit(1)
 
@@ -67,11 +64,7 @@ def rollback_command(
 
     read = read_settings(config, settings or [], name=name, target=target, namespace=namespace, reads_store=False)
     done = open_target(read).rollback()
-    output.print(f"{name}: {done.outcome}, digest {done.digest[:12]}", markup=False)
-    for reason in done.reasons:
-        output.print(f"  {reason}", markup=False, soft_wrap=True)
-    if done.url:
-        output.print(done.url, markup=False, soft_wrap=True)
+    _show(read.name, done)
 
 
 def status_command(
@@ -99,6 +92,14 @@ def status_command(
     for label, text in lines:
         if text:
             output.print(f"{label:<9} {text}", markup=False, soft_wrap=True)
+
+
+def _show(name: str, done: "Deployed") -> None:
+    output.print(f"{name}: {done.outcome}, digest {done.digest[:12]}", markup=False)
+    for reason in done.reasons:
+        output.print(f"  {reason}", markup=False, soft_wrap=True)
+    if done.url:
+        output.print(done.url, markup=False, soft_wrap=True)
 
 
 def read_settings(

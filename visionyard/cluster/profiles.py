@@ -84,10 +84,9 @@ class Profile:
         env = dict(merged.env)
         if self.store:
             env.setdefault(EVENTS_VARIABLE, join(self.store, "events"))
-        own = {"queue", "shm", "spot", "labels", "env", "tolerations", "affinity", "secrets"}
+        own = {"image", "priority_class", "queue", "shm", "spot", "labels", "env", "tolerations", "affinity", "secrets"}
         values = {key: getattr(merged, key) for key in StageProfile.model_fields if key not in own}
         return StageSettings(
-            stage=name,
             **values,
             labels=labels,
             env=env,
@@ -95,7 +94,6 @@ class Profile:
             affinity=tuple(merged.affinity),
             secrets=tuple(merged.secrets),
             shm_bytes=_shm_bytes(self.name, name, merged, parameters or {}),
-            service_account=self.service_account,
             image_pull_secrets=tuple(self.file.image_pull_secrets),
         )
 
@@ -122,9 +120,9 @@ class Profile:
         prefix = self.file.image_prefix.rstrip("/") or prefix
         return f"{prefix}/{replaced}{colon}{tag}" if prefix else f"{replaced}{colon}{tag}"
 
-    def parameters(self, stage: str = "train_model") -> dict[str, str]:
-        """Return the run-time resource parameters of a pipeline, as this profile sets them."""
-        settings = self.stage(stage)
+    def parameters(self) -> dict[str, str]:
+        """Return the run-time resource parameters of a pipeline: those of its training pod."""
+        settings = self.stage("train_model")
         return {
             "resources_cpu": settings.cpu_limit,
             "resources_memory": settings.memory_limit,
@@ -172,11 +170,6 @@ def compiling(profile: Profile, parameters: Mapping[str, Any] | None = None) -> 
         _compilation.reset(token)
 
 
-def current_compilation() -> Compilation:
-    """Return what is being compiled with; the default profile outside `compiling`."""
-    return _compilation.get() or Compilation(load_profile(DEFAULT_PROFILE), {})
-
-
 def settle(
     task: "PipelineTask",
     stage: str,
@@ -185,6 +178,7 @@ def settle(
     memory: "PipelineChannel | str" = "",
     accelerator_type: "PipelineChannel | str" = "",
     accelerator_count: "PipelineChannel | str" = "",
+    profile: str = "",
 ) -> "PipelineTask":
     """Give a task what the profile sets for its stage.
 
@@ -201,21 +195,23 @@ def settle(
         memory: Most memory.
         accelerator_type: Resource name of the accelerator.
         accelerator_count: How many of them, as text.
+        profile: Name or path of the task's own profile; empty: the one that is compiled with.
 
     Returns:
         The task.
 
     Raises:
-        ConfigError: The parameters that are compiled with do not fit the profile.
+        ConfigError: The parameters that are compiled with do not fit the profile, or there is no such profile.
     """
     compilation = _compilation.get()
     if compilation is None:
         return task
     from visionyard.cluster.settling import Amounts, apply_settings
 
-    settings = compilation.profile.stage(stage, compilation.parameters)
+    chosen = load_profile(profile) if profile else compilation.profile
+    settings = chosen.stage(stage, compilation.parameters)
     amounts = Amounts(cpu, memory, accelerator_type, accelerator_count)
-    image = compilation.profile.image(stage, str(task.container_spec.image))
+    image = chosen.image(stage, str(task.container_spec.image))
     return apply_settings(task, settings, image=image, amounts=amounts)
 
 

@@ -11,8 +11,6 @@ class StageSettings:
     """What the pod of one stage gets. Empty texts and zeros mean: not set.
 
     Attributes:
-        stage: The stage's name.
-        image: Container image; empty: the stage's own, as `Profile.image` renames it.
         cpu_request: Cores set aside; as many as the limit when empty.
         cpu_limit: Most cores.
         memory_request: Memory set aside; as much as the limit when empty.
@@ -22,23 +20,19 @@ class StageSettings:
         node_selector: Labels a node must have.
         tolerations: Taints the pod may run beside.
         affinity: Nodes required or preferred.
-        priority_class: Kueue's WorkloadPriorityClass; already among `labels`.
         shm_bytes: Size of /dev/shm; 0: the container's 64 MiB.
         scratch: A volume for temporary files.
-        service_account: Of the whole run.
         secrets: Secrets as environment variables.
         env: Environment variables.
         timeout_s: The pod is stopped after so many seconds.
         retries: How often a lost pod is made again.
-        labels: Labels of the pod, the queue's included.
+        labels: Labels of the pod, those of Kueue's queue and priority included.
         annotations: Annotations of the pod.
         image_pull_policy: As Kubernetes writes it.
         image_pull_secrets: Secrets of the images' registry.
         run_as_user: User of the process; None: whom the image or the platform names.
     """
 
-    stage: str
-    image: str = ""
     cpu_request: str = ""
     cpu_limit: str = ""
     memory_request: str = ""
@@ -48,10 +42,8 @@ class StageSettings:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: tuple[NodeAffinity, ...] = ()
-    priority_class: str = ""
     shm_bytes: int = 0
     scratch: Scratch | None = None
-    service_account: str = ""
     secrets: tuple[SecretVariables, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_s: int = 0

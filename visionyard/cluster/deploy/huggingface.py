@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard.cluster.deploy.record import check_name
-from visionyard.cluster.deploy.target import Deployed, ServiceStatus, read_options
+from visionyard.cluster.deploy.target import Deployed, ServiceStatus, nothing_before, read_options
 from visionyard.config import DeploymentConfig
 from visionyard.errors import ConfigError, DeployError
 from visionyard.inference.bundle import MANIFEST, Bundle
@@ -47,6 +47,7 @@ class HuggingFaceTarget:
         self._config = config
         self._options = read_options(config.options, OPTIONS, "huggingface")
         self._repository = self._options.get("repository", "")
+        self._owner = self._repository.partition("/")[0]
         self._has_endpoint = self._options.get("endpoint", True)
         problems = []
         if self._repository.count("/") != 1:
@@ -65,7 +66,6 @@ class HuggingFaceTarget:
         """Upload a bundle and serve it; see `Target`."""
         opened = Bundle.open(bundle)
         opened.format_name(self._config.format)
-        owner = self._repository.partition("/")[0]
         self._ask("create_repo", self._repository, private=not self._options.get("public", False), exist_ok=True)
         commit = self._ask(
             "upload_folder",
@@ -80,12 +80,12 @@ class HuggingFaceTarget:
             return Deployed("deployed", str(commit.commit_url), opened.digest)
         settings = self._settings(commit.oid)
         if self._exists():
-            endpoint = self._ask("update_inference_endpoint", self._config.name, namespace=owner, **settings)
+            endpoint = self._ask("update_inference_endpoint", self._config.name, namespace=self._owner, **settings)
         else:
             endpoint = self._ask(
                 "create_inference_endpoint",
                 self._config.name,
-                namespace=owner,
+                namespace=self._owner,
                 framework="custom",
                 task="custom",
                 vendor=self._options.get("vendor", "aws"),
@@ -96,24 +96,19 @@ class HuggingFaceTarget:
 
     def rollback(self) -> Deployed:
         """Serve the commit before the present one; see `Target`."""
-        commits = self._bundles()
-        served = str(self._endpoint().raw.get("model", {}).get("revision") or commits[0].commit_id)
-        place = next((number for number, commit in enumerate(commits) if commit.commit_id == served), 0)
-        if place + 1 >= len(commits):
-            raise DeployError(
-                f"{self._config.name}: no bundle served before the present one; there is nothing to roll back to"
-            )
-        before = commits[place + 1]
-        owner = self._repository.partition("/")[0]
-        endpoint = self._ask("update_inference_endpoint", self._config.name, namespace=owner, revision=before.commit_id)
+        commits = self._served(self._endpoint())
+        if len(commits) < 2:
+            raise nothing_before(self._config.name)
+        before = commits[1]
+        endpoint = self._ask(
+            "update_inference_endpoint", self._config.name, namespace=self._owner, revision=before.commit_id
+        )
         return Deployed("rolled back", self._wait(endpoint), before.title.removeprefix(_TITLE))
 
     def status(self) -> ServiceStatus:
         """Return what the endpoint is doing; see `Target`."""
-        endpoint, commits = self._endpoint(), self._bundles()
-        served = endpoint.raw.get("model", {}).get("revision")
-        place = next((number for number, commit in enumerate(commits) if commit.commit_id == served), 0)
-        digests = [commit.title.removeprefix(_TITLE) for commit in commits[place:]]
+        endpoint = self._endpoint()
+        digests = [commit.title.removeprefix(_TITLE) for commit in self._served(endpoint)]
         status = endpoint.raw.get("status", {})
         return ServiceStatus(
             name=self._config.name,
@@ -154,18 +149,21 @@ class HuggingFaceTarget:
         return str(endpoint.url)
 
     def _exists(self) -> bool:
-        owner = self._repository.partition("/")[0]
-        return any(each.name == self._config.name for each in self._ask("list_inference_endpoints", namespace=owner))
+        return any(
+            each.name == self._config.name for each in self._ask("list_inference_endpoints", namespace=self._owner)
+        )
 
     def _endpoint(self) -> Any:
         if not self._exists():
             raise DeployError(f"Inference Endpoint {self._config.name}: there is none; check the name and the owner")
-        owner = self._repository.partition("/")[0]
-        return self._ask("get_inference_endpoint", self._config.name, namespace=owner)
+        return self._ask("get_inference_endpoint", self._config.name, namespace=self._owner)
 
-    def _bundles(self) -> list[Any]:
-        commits = self._ask("list_repo_commits", self._repository)
-        return [commit for commit in commits if commit.title.startswith(_TITLE)]
+    def _served(self, endpoint: Any) -> list[Any]:
+        """Return the commits of the bundles that an endpoint serves and served before, newest first."""
+        commits = [each for each in self._ask("list_repo_commits", self._repository) if each.title.startswith(_TITLE)]
+        revision = endpoint.raw.get("model", {}).get("revision")
+        place = next((number for number, commit in enumerate(commits) if commit.commit_id == revision), 0)
+        return commits[place:]
 
     def _ask(self, what: str, *arguments: Any, **values: Any) -> Any:
         try:

@@ -19,7 +19,7 @@ from visionyard.cluster.deploy.kserve_state import ServiceWatch, address_of, is_
 from visionyard.cluster.deploy.kube import INFERENCE_SERVICE, Cluster, Manifest
 from visionyard.cluster.deploy.reasons import is_ready, pod_troubles, pods_of
 from visionyard.cluster.deploy.record import Served, canary_of, check_name, history_of, with_newest
-from visionyard.cluster.deploy.target import Deployed, ServiceStatus, read_options
+from visionyard.cluster.deploy.target import Deployed, ServiceStatus, nothing_before, read_options
 from visionyard.cluster.deploy.waiting import PATIENCE_S, wait_until_served
 from visionyard.config import DeploymentConfig
 from visionyard.errors import DeployError
@@ -77,9 +77,7 @@ class KServeTarget:
             live = self._without_canary(live, history)
             return Deployed("rolled back", self._url(live), history[0].digest, ("the canary was ended",))
         if len(history) < 2:
-            raise DeployError(
-                f"{self._config.name}: no bundle served before the present one; there is nothing to roll back to"
-            )
+            raise nothing_before(self._config.name)
         self._restore(history[1], history[1:], live)
         return Deployed("rolled back", self._url(self._needed()), history[1].digest)
 

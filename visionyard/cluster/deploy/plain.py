@@ -20,7 +20,7 @@ from visionyard.cluster.deploy.record import (
     history_text,
     with_newest,
 )
-from visionyard.cluster.deploy.target import Deployed, ServiceStatus, read_options
+from visionyard.cluster.deploy.target import Deployed, ServiceStatus, nothing_before, read_options
 from visionyard.cluster.deploy.waiting import PATIENCE_S, Progress, wait_until_served
 from visionyard.config import DeploymentConfig
 from visionyard.errors import DeployError
@@ -69,9 +69,7 @@ class PlainTarget:
         """Serve the bundle before; see `Target`."""
         history = history_of(self._live()["metadata"].get("annotations") or {})
         if len(history) < 2:
-            raise DeployError(
-                f"{self._config.name}: no bundle served before the present one; there is nothing to roll back to"
-            )
+            raise nothing_before(self._config.name)
         before = event_counts(self._cluster)
         self._bring_back(history[1], history[1:])
         self._wait(history[1], before)

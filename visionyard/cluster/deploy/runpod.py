@@ -15,7 +15,7 @@ from visionyard import storage
 from visionyard.cluster.deploy.bundles import put_bundle
 from visionyard.cluster.deploy.plain_manifests import DEFAULT_IMAGE
 from visionyard.cluster.deploy.record import HISTORY, Served, check_name, history_of, history_text, with_newest
-from visionyard.cluster.deploy.target import Deployed, ServiceStatus, read_options
+from visionyard.cluster.deploy.target import Deployed, ServiceStatus, nothing_before, read_options
 from visionyard.config import DeploymentConfig
 from visionyard.errors import DeployError
 
@@ -75,9 +75,7 @@ class RunPodTarget:
         """Serve the bundle before; see `Target`."""
         endpoint, history = self._needed(), self._history()
         if len(history) < 2:
-            raise DeployError(
-                f"{self._config.name}: no bundle served before the present one; there is nothing to roll back to"
-            )
+            raise nothing_before(self._config.name)
         self._ask("update_endpoint_template", endpoint["id"], self._template(history[1]))
         self._keep(history[1:])
         return Deployed("rolled back", _url(endpoint), history[1].digest)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from visionyard.errors import ConfigError
+from visionyard.errors import ConfigError, DeployError
 
 Outcome = Literal["deployed", "promoted", "rolled back"]
 
@@ -104,3 +104,8 @@ def read_options(given: Mapping[str, Any], known: Mapping[str, type], target: st
     if problems:
         raise ConfigError(problems)
     return dict(given)
+
+
+def nothing_before(name: str) -> DeployError:
+    """Return the error of a rollback of a service that has served one bundle only."""
+    return DeployError(f"{name}: no bundle served before the present one; there is nothing to roll back to")
