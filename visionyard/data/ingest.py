@@ -345,4 +345,4 @@ def _loaded_in_order(
 def _load(tree: SourceTree, image: SourceImage) -> StoredImage:
     if image.file.size > MAX_IMAGE_BYTES:
         raise MediaError(f"the file has {image.file.size} bytes, expected at most {MAX_IMAGE_BYTES}")
-    return stored_image(tree.path(image.file.name).read_bytes())
+    return stored_image(image.data() if image.data else tree.path(image.file.name).read_bytes())

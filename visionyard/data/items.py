@@ -7,18 +7,41 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visionyard.data.shards import Blob
+from visionyard.geometry import Mask
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-Task = Literal["classification", "detection"]
+Task = Literal["classification", "detection", "semantic_segmentation"]
 
 
 @dataclass(frozen=True)
 class Box:
-    """A labelled object: `xyxy` in pixels of the image as displayed (EXIF orientation and video rotation applied)."""
+    """A labelled object.
+
+    Attributes:
+        class_name: Its class.
+        xyxy: Pixels of the image as displayed (EXIF orientation and video rotation applied).
+        mask: Its pixels, of the image's size; None when only the box was drawn.
+        is_crowd: Whether it is a crowd of objects that nobody told apart, as COCO's `iscrowd`.
+    """
 
     class_name: str
     xyxy: tuple[float, float, float, float]
+    mask: Mask | None = None
+    is_crowd: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; mask and crowd only where there is one."""
+        values: dict[str, Any] = {"class_name": self.class_name, "xyxy": list(self.xyxy)}
+        if self.mask is not None:
+            values["mask"] = self.mask.to_json()
+        return {**values, "is_crowd": True} if self.is_crowd else values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Box":
+        """Return the box that `to_json` described."""
+        mask = Mask.from_json(values["mask"]) if "mask" in values else None
+        return cls(values["class_name"], tuple(values["xyxy"]), mask, values.get("is_crowd", False))
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,8 @@ class Item:
         blob: Where the image bytes lie in this artifact.
         class_name: Label of a classification; None when unlabelled.
         boxes: Label of a detection; empty when a person said nothing is there; None when unlabelled.
+        mask_blob: Label of a semantic segmentation: where a PNG of the image's size lies in this artifact, 8 bits a
+            pixel, the class's place in the artifact's classes, 255 where no one said; None when there is none.
         timestamp_s: Presentation time in its clip, from the clip's first frame; None for a loose image.
         published_split: The split that the source itself gave; None when it gave none.
     """
@@ -50,20 +75,25 @@ class Item:
     boxes: tuple[Box, ...] | None = None
     timestamp_s: float | None = None
     published_split: Split | None = None
+    mask_blob: Blob | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON line."""
-        return asdict(self)
+        values = {**asdict(self), "boxes": None if self.boxes is None else [box.to_json() for box in self.boxes]}
+        if self.mask_blob is None:
+            del values["mask_blob"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Item":
         """Return the item that `to_json` described."""
-        boxes = values["boxes"]
+        boxes, mask_blob = values["boxes"], values.get("mask_blob")
         return cls(
             **{
                 **values,
                 "blob": Blob(**values["blob"]),
-                "boxes": None if boxes is None else tuple(Box(box["class_name"], tuple(box["xyxy"])) for box in boxes),
+                "boxes": None if boxes is None else tuple(Box.from_json(box) for box in boxes),
+                "mask_blob": mask_blob and Blob(**mask_blob),
             }
         )
 

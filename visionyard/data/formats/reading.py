@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Box, Problems, Split, Task, Track
+from visionyard.geometry import Mask
 
 # Labels written with four digits are off by up to 0.1 px on an image of 1,000 px: clipped without a word.
 ROUNDING_PX = 0.1
@@ -26,11 +27,17 @@ class RawBox:
         class_name: Its class.
         xyxy: Pixels, or shares of width and height when `ImageLabels.is_normalized`.
         item: Where it stands in the file, such as `line 3`.
+        polygons: Outlines of its pixels, each x, y, x, y ... in the unit of `xyxy`; empty when there are none.
+        mask: Its pixels, where the file has them as such; then `polygons` is empty.
+        is_crowd: As in `visionyard.data.items.Box`.
     """
 
     class_name: str
     xyxy: tuple[float, float, float, float]
     item: str
+    polygons: tuple[tuple[float, ...], ...] = ()
+    mask: Mask | None = None
+    is_crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,23 @@ class ImageLabels:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image of a source with its label."""
+    """An image of a source with its label.
+
+    Attributes:
+        file: The image's file; where `data` is given, its name is only what messages and the key are made of.
+        class_name: Label of a classification.
+        labels: Label of a detection.
+        published_split: The split that the source itself gave.
+        data: Returns the encoded image, for one that is no file of its own.
+        mask_file: Label of a semantic segmentation: a picture whose colours or numbers are classes.
+    """
 
     file: SourceFile
     class_name: str | None = None
     labels: ImageLabels | None = None
     published_split: Split | None = None
+    data: Callable[[], bytes] | None = None
+    mask_file: SourceFile | None = None
 
 
 @dataclass(frozen=True)
