@@ -11,6 +11,7 @@ from rich.console import Console
 from visionyard import __version__
 from visionyard.cli import cluster, deploy, promotion
 from visionyard.cli.cost import cost_app
+from visionyard.cli.dataset import dataset_app
 from visionyard.errors import ConfigError, VisionyardError
 
 app = typer.Typer(
@@ -361,6 +362,7 @@ def receive(
 
 
 app.add_typer(cost_app, name="cost")
+app.add_typer(dataset_app, name="dataset")
 cluster.register(app)
 promotion.register(app)
 deploy.register(app)
