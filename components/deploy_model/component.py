@@ -10,7 +10,7 @@ from visionyard.components._images import DATA_IMAGE
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def deploy_model(
     bundle: dsl.Input[dsl.Model],
-    verdict: str = "promote",
+    verdict: str,
     run_name: str = "run",
     target: str = "none",
     name: str = "",

@@ -25,7 +25,9 @@ class FakeTarget:
 
 def run(tmp_path: Path, **settings: Any) -> tuple[str, list[dict[str, Any]]]:
     """Run the stage; return its URL and its events."""
-    (url,) = deploy_model.python_func(bundle=dsl.Model(uri=str(tmp_path / "bundle")), **settings)
+    (url,) = deploy_model.python_func(
+        bundle=dsl.Model(uri=str(tmp_path / "bundle")), **{"verdict": "promote", **settings}
+    )
     return url, read_events(tmp_path / "events.jsonl")
 
 
