@@ -61,6 +61,7 @@ def write_dataset(folder: Path, *, task: str, classes: list[str], rows: list[dic
     """Write a dataset version by hand, as visionyard.data.dataset documents it.
 
     Each row has `split`, `image` ((H, W, 3) uint8), `class_ids`, for detection `xyxy`; `group` is its key by default.
+    Optional: `masks` (of each box a `Mask` or None), `is_crowd` (bools), `semantic_mask` ((H, W) uint8 class ids).
     """
     table = []
     folder.mkdir(parents=True)
@@ -69,7 +70,9 @@ def write_dataset(folder: Path, *, task: str, classes: list[str], rows: list[dic
             for number, row in enumerate(row for row in rows if row["split"] == split):
                 key = row.get("key", f"{split}-{number:04d}")
                 data = _encode_png(row["image"])
-                blob = writer.add(f"{key}.png", data)
+                mask = _encode_png(row["semantic_mask"]) if "semantic_mask" in row else None
+                files = [(f"{key}.png", data)] + ([(f"{key}.mask.png", mask)] if mask else [])
+                blob, *mask_blobs = writer.add_together(files)
                 table.append(
                     {
                         "key": key,
@@ -86,12 +89,17 @@ def write_dataset(folder: Path, *, task: str, classes: list[str], rows: list[dic
                         "image_name": f"{key}.png",
                         "image_offset": blob.offset,
                         "image_size": blob.size,
+                        "masks": [mask and mask.counts for mask in row["masks"]] if "masks" in row else None,
+                        "is_crowd": row.get("is_crowd"),
+                        "mask_offset": mask_blobs[0].offset if mask_blobs else None,
+                        "mask_size": mask_blobs[0].size if mask_blobs else None,
                     }
                 )
     pq.write_table(pa.Table.from_pylist(table, schema=index_schema()), folder / "index.parquet")
     digest = hashlib.sha256(repr([(row["key"], row["sha256"], row["class_ids"]) for row in table]).encode()).hexdigest()
     counts = {split: sum(row["split"] == split for row in table) for split in ("train", "val", "test")}
     values = {"task": task, "classes": classes, "digest": digest, "counts": counts, "leak": {"is_leaky": False}}
+    values["has_masks"] = any(mask for row in rows for mask in row.get("masks", ()))
     write_manifest(folder, "dataset", values, name="dataset.json")
     return folder
 

@@ -3,12 +3,14 @@
 dataset.json    task, classes, digest, counts, splitting, leak certificate, health, lineage (below)
 index.parquet   a row an item, sorted by split (train, val, test) and key (columns below)
 problems.jsonl  every problem found on the way here
-shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` (or `.png`, ...: as the bytes are) beside `key.json`
+shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` (or `.png`, ...: as the bytes are) beside `key.json`, and
+                `key.mask.png` for semantic segmentation: class ids, 255 where nobody said
 
 | dataset.json | meaning |
 | --- | --- |
 | schema_version, artifact | 1, `dataset` |
-| task, classes, digest | `detection` or `classification`; names in the order of their ids; of the content |
+| task, classes, digest | as `visionyard.data.items.Task`; names in the order of their ids; of the content |
+| has_masks | whether boxes have masks: the data serve instance segmentation as well as detection |
 | item_counts, group_counts | by split |
 | class_counts | by split and class: `items` that show it, `boxes` of it |
 | splitting | mode, val_fraction, test_fraction, seed |
@@ -23,12 +25,16 @@ shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` (or `.png`, ...: as 
 | timestamp_s | double, null for loose images | |
 | width, height | int32 | pixels |
 | sha256 | string | of the image bytes |
-| class_ids | list<int32> | of the boxes in order, or the one class; empty: an image that shows none |
-| boxes | list<double>, null for classification | xyxy after xyxy, pixels |
+| class_ids | list<int32> | of the boxes in order, the one class, or those of the semantic mask; empty: it shows none |
+| boxes | list<double>, null unless for detection | xyxy after xyxy, pixels |
 | shard, image_name, image_offset, image_size | | where the image bytes lie |
+| masks | list<string>, null when no box has one | of each box its mask as COCO's compressed run lengths, or null |
+| is_crowd | list<bool>, null when no box is | of each box whether it is a crowd |
+| mask_offset, mask_size | int64, null unless for semantic segmentation | where `key.mask.png` lies in the shard |
 
-Unlabelled images are counted, and not part of it. The digest is taken over the sorted item lines (image hash, label,
-split, group), the task and the classes: same content, same digest.
+Index files written before the last three rows were added lack their columns, which then count as null. Unlabelled
+images are counted, and not part of it. The digest is taken over the sorted item lines (image hash, label, split,
+group; masks and crowds where there are any), the task and the classes: same content, same digest.
 """
 
 from collections.abc import Iterator
@@ -40,9 +46,11 @@ from typing import Any
 import numpy as np
 
 from visionyard.data.artifacts import SHARDS, read_manifest
+from visionyard.data.class_masks import decode_class_mask
 from visionyard.data.items import Split, Task
 from visionyard.data.shards import Blob, read_blob
 from visionyard.errors import ArtifactError, DataError
+from visionyard.geometry import Mask
 from visionyard.transforms import decode_image
 
 DATASET = "dataset.json"
@@ -68,6 +76,10 @@ def index_schema() -> Any:
         ("image_name", pa.string()),
         ("image_offset", pa.int64()),
         ("image_size", pa.int64()),
+        ("masks", pa.list_(pa.string())),
+        ("is_crowd", pa.list_(pa.bool_())),
+        ("mask_offset", pa.int64()),
+        ("mask_size", pa.int64()),
     ]
     return pa.schema(columns)
 
@@ -87,8 +99,11 @@ class Sample:
         sha256: Of the image bytes.
         image_name: File name inside its shard.
         blob: Where the image bytes lie.
-        class_ids: (N,) int64; of the boxes, or the one class of the image.
-        xyxy: (N, 4) float64 pixels; (0, 4) for classification.
+        class_ids: (N,) int64; of the boxes, the one class of the image, or those that its semantic mask shows.
+        xyxy: (N, 4) float64 pixels; (0, 4) unless for detection.
+        masks: Of each box, of the image's size; None for a box without one.
+        is_crowd: (N,) bool, of each box; (0,) unless for detection.
+        mask_blob: Where the semantic mask lies; None unless for semantic segmentation.
     """
 
     key: str
@@ -103,6 +118,9 @@ class Sample:
     blob: Blob
     class_ids: np.ndarray
     xyxy: np.ndarray
+    masks: tuple[Mask | None, ...]
+    is_crowd: np.ndarray
+    mask_blob: Blob | None
 
 
 class Dataset:
@@ -124,6 +142,11 @@ class Dataset:
     def is_leaky(self) -> bool:
         """Whether a group or an identical image stands in two splits."""
         return bool(self.info["leak"]["is_leaky"])
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether boxes have masks."""
+        return bool(self.info.get("has_masks", False))
 
     @cached_property
     def _table(self) -> Any:
@@ -168,9 +191,13 @@ class Dataset:
             for row in batch.to_pylist():
                 yield _sample(row)
 
+    def read(self, blob: Blob) -> bytes:
+        """Return bytes of a shard; all of a dataset's images and masks are read through here."""
+        return read_blob(self.folder / SHARDS, blob)
+
     def image_bytes(self, sample: Sample) -> bytes:
         """Return the stored image file of an item."""
-        return read_blob(self.folder / SHARDS, sample.blob)
+        return self.read(sample.blob)
 
     def image(self, sample: Sample) -> np.ndarray:
         """Return the image of an item, (H, W, 3) uint8 RGB.
@@ -183,9 +210,27 @@ class Dataset:
         except DataError as error:
             raise DataError(f"{self.folder.name}/{sample.key}: {error}") from None
 
+    def semantic_mask(self, sample: Sample) -> np.ndarray:
+        """Return the class id of each pixel of an item, (H, W) uint8; 255 where nobody said.
+
+        Raises:
+            DataError: The item has no such mask, or its bytes cannot be decoded; names the item.
+        """
+        place = f"{self.folder.name}/{sample.key}"
+        if sample.mask_blob is None:
+            raise DataError(f"{place}: has no class for each pixel; the data are for {self.task}")
+        try:
+            return decode_class_mask(self.read(sample.mask_blob))
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from None
+
 
 def _sample(row: dict[str, Any]) -> Sample:
     boxes = row["boxes"]
+    xyxy = np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4)
+    size_hw = (row["height"], row["width"])
+    masks = row.get("masks") or [None] * len(xyxy)
+    has_semantic_mask = row.get("mask_offset") is not None
     return Sample(
         key=row["key"],
         split=row["split"],
@@ -198,5 +243,8 @@ def _sample(row: dict[str, Any]) -> Sample:
         image_name=row["image_name"],
         blob=Blob(row["shard"], row["image_offset"], row["image_size"]),
         class_ids=np.asarray(row["class_ids"] or [], dtype=np.int64),
-        xyxy=np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4),
+        xyxy=xyxy,
+        masks=tuple(None if counts is None else Mask(size_hw, counts) for counts in masks),
+        is_crowd=np.asarray(row.get("is_crowd") or [False] * len(xyxy), dtype=np.bool_),
+        mask_blob=Blob(row["shard"], row["mask_offset"], row["mask_size"]) if has_semantic_mask else None,
     )

@@ -6,9 +6,12 @@
 | --- | --- | --- |
 | box_not_finite, box_without_area, box_outside | a box that shows nothing | left out |
 | box_clipped | a box that reaches more than 1 px beyond the image | cut at the border |
-| unknown_class | a class that the source's own list of classes lacks | box or item left out |
-| class_without_items | a class of the source's list that no box has (detection) | the class is left out |
-| image_without_labels | neither class nor boxes; told once a file, by the stage before if it did | left out |
+| mask_size_differs, mask_without_pixels | an object's mask that is not of its image, or empty | the box is kept |
+| mask_size_differs, unreadable_mask | a semantic mask that is not of its image, or no mask | left out |
+| mask_without_classes | a semantic mask in which nobody said what any pixel is | left out |
+| unknown_class | a class that the source's own list of classes lacks | box, item or pixels left out |
+| class_without_items | a class of the source's list that no box or mask has | the class is left out |
+| image_without_labels | neither class, boxes nor mask; told once a file, by the stage before if it did | left out |
 | unreadable_image | bytes that cannot be decoded | left out |
 | duplicate_image | the same bytes with the same label | one is kept |
 | conflicting_labels | the same bytes with another label | both are kept, in one split |
@@ -16,8 +19,6 @@
 | class_imbalance, class_with_few_groups | 10 times fewer items than another class; fewer than 5 groups | told |
 """
 
-import math
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +29,14 @@ from typing import Any
 from visionyard import events
 from visionyard.data.artifacts import IMAGES, SHARDS
 from visionyard.data.fingerprints import fingerprint
-from visionyard.data.items import Box, Item, Problems, Task, read_json_lines
+from visionyard.data.items import Item, Problems, Task, read_json_lines
+from visionyard.data.label_checks import Label, LabelChecker, moment
 from visionyard.data.records import Record
 from visionyard.data.shards import read_blob
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError, ConfigError, DataError, MediaError
 from visionyard.transforms.images import open_image
 
-# Labels are rounded to whole pixels, and Pascal VOC counts pixels from 1: that much beyond the image is no mistake.
-_ROUNDING_PX = 1.0
 # Below half of the usual coarsest stride (32 px) of a network nothing of an image is left.
 _TINY_PX = 16
 # Beyond these a person wants to know; below 5 groups val and test judge a class by one clip each.
@@ -44,6 +44,11 @@ _IMBALANCE_RATIO = 10
 _FEW_GROUPS = 5
 # What tells already that a file has no label: the first is also this module's.
 _UNLABELLED_CODES = {"image_without_labels", "clip_without_labels"}
+_LABELS: dict[Task, str] = {
+    "detection": "boxes",
+    "classification": "a class of the whole image",
+    "semantic_segmentation": "a class for each pixel",
+}
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif", "GIF": "gif"}
 
 
@@ -104,7 +109,7 @@ def check_health(
     survey = _survey(folders)
     intake = Intake(task=survey.task, classes=_choose_classes(survey, listed, wanted, problems))
     known = frozenset([*listed, *survey.class_items]) if wanted else frozenset()
-    ids = {name: class_id for class_id, name in enumerate(intake.classes)}
+    checker = LabelChecker(intake.classes, listed=listed, known=known, problems=problems)
     keys: set[str] = set()
     told = {problem.file for problem in problems.found if problem.code in _UNLABELLED_CODES}
     done = 0
@@ -113,16 +118,17 @@ def check_health(
             done += 1
             events.progress(done, survey.item_count, unit="image", label="checking")
             item = Item.from_json(values)
-            if item.boxes is None and item.class_name is None:
+            if item.boxes is None and item.class_name is None and item.mask_blob is None:
                 intake.unlabelled_count += 1
                 if item.source not in told:
                     problems.add("image_without_labels", item.source, "it has no label; left out")
                     told.add(item.source)
                 continue
-            label = _label(item, ids, known, intake, problems)
+            label = checker.check(item, folder)
             record = label and _record(item, artifact, folder, label, keys, problems)
             if record:
                 intake.records.append(record)
+    intake.other_class_boxes, intake.other_class_items = checker.other_class_boxes, checker.other_class_items
     if not any(record.class_ids for record in intake.records):
         raise DataError(
             f"none of {survey.item_count} images has a usable label; see the problems found ({_counts_text(problems)})"
@@ -138,29 +144,32 @@ def _image_lines(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _survey(folders: Sequence[Path]) -> Survey:
-    with_boxes = with_class = ""
+    first: dict[Task, str] = {}
     class_items: Counter[str] = Counter()
     item_count = 0
     for values in (values for folder in folders for values in _image_lines(folder)):
         item_count += 1
         if values["boxes"] is not None:
-            with_boxes = with_boxes or values["source"]
+            first.setdefault("detection", values["source"])
             class_items.update({box["class_name"] for box in values["boxes"]})
         if values["class_name"] is not None:
-            with_class = with_class or values["source"]
+            first.setdefault("classification", values["source"])
             class_items[values["class_name"]] += 1
+        if values.get("mask_blob") is not None:
+            first.setdefault("semantic_segmentation", values["source"])
+            class_items.update(values["mask_classes"])
     if not item_count:
         raise DataError("there is no image: neither the sources nor the frames hold any; see their problems")
-    if with_boxes and with_class:
-        raise DataError(
-            f"{with_boxes} has boxes and {with_class} has a class of the whole image: a dataset is for detection or "
-            "for classification, not both; make a dataset of each"
-        )
+    if len(first) > 1:
+        found = " and ".join(f"{source} has {_LABELS[task]}" for task, source in first.items())
+        tasks = " or for ".join(task.replace("_", " ") for task in first)
+        raise DataError(f"{found}: a dataset is for {tasks}, not both; make a dataset of each")
     if not class_items:
         raise DataError(
-            f"none of {item_count} images has a label, neither boxes nor a class; label some, or choose data.kind"
+            f"none of {item_count} images has a label, neither boxes nor a class nor a mask; label some, or choose "
+            "data.kind"
         )
-    return Survey("detection" if with_boxes else "classification", item_count, class_items)
+    return Survey(next(iter(first)), item_count, class_items)
 
 
 def _choose_classes(survey: Survey, listed: Sequence[str], wanted: Sequence[str], problems: Problems) -> list[str]:
@@ -179,71 +188,11 @@ def _choose_classes(survey: Survey, listed: Sequence[str], wanted: Sequence[str]
         return sorted(seen)
     if survey.task == "classification":
         return list(listed)  # a folder without usable images is refused when splitting, not passed over
+    shown = "mask shows" if survey.task == "semantic_segmentation" else "box has"
     for name in listed:
         if name not in seen:
-            problems.add("class_without_items", "", f"no box has class {name!r}; the class is left out", name)
+            problems.add("class_without_items", "", f"no {shown} class {name!r}; the class is left out", name)
     return [name for name in listed if name in seen]
-
-
-Label = tuple[tuple[int, ...], "array[float] | None"]
-
-
-def _label(item: Item, ids: dict[str, int], known: frozenset[str], intake: Intake, problems: Problems) -> Label | None:
-    """Return class ids and boxes of an item, None when it is left out; `known` classes are left out without a word."""
-    if item.boxes is not None:
-        return _boxes(item, ids, known, intake, problems)
-    name = item.class_name or ""
-    if name in ids:
-        return (ids[name],), None
-    if name in known:
-        intake.other_class_items += 1
-    else:
-        message = f"class {name!r} is not among the source's classes; the item is left out"
-        problems.add("unknown_class", item.source, message, _moment(item))
-    return None
-
-
-def _boxes(item: Item, ids: dict[str, int], known: frozenset[str], intake: Intake, problems: Problems) -> Label:
-    class_ids: list[int] = []
-    xyxy = array("d")
-    for number, box in enumerate(item.boxes or (), 1):
-        where = ", ".join(part for part in (_moment(item), f"box {number}") if part)
-        if box.class_name not in ids:
-            if box.class_name in known:
-                intake.other_class_boxes += 1
-            else:
-                message = f"class {box.class_name!r} is not among the source's classes; the box is left out"
-                problems.add("unknown_class", item.source, message, where)
-            continue
-        clipped = _checked_box(box, item, where, problems)
-        if clipped:
-            class_ids.append(ids[box.class_name])
-            xyxy.extend(clipped)
-    return tuple(class_ids), xyxy
-
-
-def _checked_box(box: Box, item: Item, where: str, problems: Problems) -> tuple[float, float, float, float] | None:
-    """Return the box within the image, None when nothing of it is left."""
-    left, top, right, bottom = box.xyxy
-    text = f"{box.class_name} box [{left:g}, {top:g}, {right:g}, {bottom:g}]"
-    size = f"{item.width}x{item.height} px image"
-    if not all(math.isfinite(value) for value in box.xyxy):
-        problems.add("box_not_finite", item.source, f"{text} is not made of numbers; left out", where)
-        return None
-    if right <= left or bottom <= top:
-        problems.add("box_without_area", item.source, f"{text} has no area; left out", where)
-        return None
-    inside = (max(left, 0.0), max(top, 0.0), min(right, float(item.width)), min(bottom, float(item.height)))
-    if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        problems.add("box_outside", item.source, f"{text} lies outside the {size}; left out", where)
-        return None
-    if max(abs(new - old) for new, old in zip(inside, box.xyxy, strict=True)) > _ROUNDING_PX:
-        problems.add("box_clipped", item.source, f"{text} reaches beyond the {size}; cut at its border", where)
-    return inside
-
-
-def _moment(item: Item) -> str:
-    return "" if item.timestamp_s is None else f"{item.timestamp_s:.3f} s"
 
 
 def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str], problems: Problems) -> Record | None:
@@ -257,12 +206,11 @@ def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str
         extension = _EXTENSIONS[open_image(data).format or ""]
         print_ = fingerprint(data)
     except MediaError as error:
-        problems.add("unreadable_image", item.source, f"{error}; left out", _moment(item))
+        problems.add("unreadable_image", item.source, f"{error}; left out", moment(item))
         return None
     if min(item.width, item.height) < _TINY_PX:
         message = f"{item.width}x{item.height} px: a side is shorter than {_TINY_PX} px"
-        problems.add("tiny_image", item.source, message, _moment(item))
-    class_ids, xyxy = label
+        problems.add("tiny_image", item.source, message, moment(item))
     return Record(
         key=_unique_key(item, keys),
         source=intern(item.source),
@@ -277,9 +225,13 @@ def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str
         offset=item.blob.offset,
         size=item.blob.size,
         extension=extension,
-        class_ids=class_ids,
-        xyxy=xyxy,
+        class_ids=label.class_ids,
+        xyxy=label.xyxy,
         fingerprint=print_,
+        masks=label.masks,
+        is_crowd=label.is_crowd,
+        mask_blob=item.mask_blob,
+        mask_sha256=None if item.mask_sha256 is None else bytes.fromhex(item.mask_sha256),
     )
 
 

@@ -60,6 +60,8 @@ class Item:
         boxes: Label of a detection; empty when a person said nothing is there; None when unlabelled.
         mask_blob: Label of a semantic segmentation: where a PNG of the image's size lies in this artifact, 8 bits a
             pixel, the class's place in the artifact's classes, 255 where no one said; None when there is none.
+        mask_sha256: Of that PNG.
+        mask_classes: The classes that it shows, in the order of their ids.
         timestamp_s: Presentation time in its clip, from the clip's first frame; None for a loose image.
         published_split: The split that the source itself gave; None when it gave none.
     """
@@ -76,12 +78,14 @@ class Item:
     timestamp_s: float | None = None
     published_split: Split | None = None
     mask_blob: Blob | None = None
+    mask_sha256: str | None = None
+    mask_classes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON line."""
+        """Return plain values for a JSON line; those of a mask only where there is one."""
         values = {**asdict(self), "boxes": None if self.boxes is None else [box.to_json() for box in self.boxes]}
         if self.mask_blob is None:
-            del values["mask_blob"]
+            values = {name: value for name, value in values.items() if not name.startswith("mask_")}
         return values
 
     @classmethod
@@ -94,6 +98,7 @@ class Item:
                 "blob": Blob(**values["blob"]),
                 "boxes": None if boxes is None else tuple(Box.from_json(box) for box in boxes),
                 "mask_blob": mask_blob and Blob(**mask_blob),
+                "mask_classes": tuple(values.get("mask_classes", ())),
             }
         )
 

@@ -192,6 +192,7 @@ def _dataset_values(
         "task": intake.task,
         "classes": intake.classes,
         "digest": digest,
+        "has_masks": any(record.masks is not None for record in intake.records),
         "item_counts": {split: splits.count(split) for split in SPLITS},
         "group_counts": {split: sum(row["split"] == split for row in groups) for split in SPLITS},
         "class_counts": class_counts(intake.records, splits, intake.classes),

@@ -28,9 +28,14 @@ class Record:
         artifact: Which of the input folders holds the image.
         shard: Where in the artifact; `offset` and `size` likewise.
         extension: What the image bytes really are: `jpg`, `png`, ...
-        class_ids: Of the boxes in order, or the one class of the image.
-        xyxy: Box after box, pixels; None for classification.
+        class_ids: Of the boxes in order, the one class of the image, or those that its semantic mask shows.
+        xyxy: Box after box, pixels; None unless it is for detection.
         fingerprint: Perceptual hash, 64 bits; None for an image without structure.
+        masks: Of each box, the run lengths of its mask (`visionyard.geometry.Mask.counts`) at the image's size, None
+            for a box without one; None when no box has one.
+        is_crowd: Of each box, whether it is a crowd; None when none is.
+        mask_blob: Where the PNG of a semantic segmentation lies, its ids those of the artifact's classes.
+        mask_sha256: Of that PNG, 32 bytes.
     """
 
     key: str
@@ -49,6 +54,10 @@ class Record:
     class_ids: tuple[int, ...]
     xyxy: "array[float] | None"
     fingerprint: int | None
+    masks: tuple[str | None, ...] | None = None
+    is_crowd: tuple[bool, ...] | None = None
+    mask_blob: Blob | None = None
+    mask_sha256: bytes | None = None
 
     @property
     def blob(self) -> Blob:
@@ -62,13 +71,17 @@ class Record:
 
     def has_label_of(self, other: "Record") -> bool:
         """Return whether both carry the same label."""
-        return self.class_ids == other.class_ids and self.xyxy == other.xyxy
+        return self._label == other._label
+
+    @property
+    def _label(self) -> tuple[object, ...]:
+        return self.class_ids, self.xyxy, self.masks, self.is_crowd, self.mask_sha256
 
 
 def class_counts(
     records: Iterable[Record], splits: Iterable[Split], classes: Sequence[str]
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """Count by split and class name: `items` that show the class, and `boxes` of it (0 for classification)."""
+    """Count by split and class name: `items` that show the class, and `boxes` of it (0 unless for detection)."""
     counts = {split: {name: {"items": 0, "boxes": 0} for name in classes} for split in SPLITS}
     for record, split in zip(records, splits, strict=True):
         for class_id in set(record.class_ids):

@@ -132,6 +132,27 @@ def read_pixels(image: Image.Image) -> np.ndarray:
         return _to_rgb(_upright(image))
 
 
+def read_levels(image: Image.Image) -> np.ndarray:
+    """Decode the numbers that an image stores, as of a picture of labels: no palette, orientation or range is applied.
+
+    Args:
+        image: As `open_image` gave it.
+
+    Returns:
+        (H, W) uint8, uint16 or int32 grey levels or palette indices, or (H, W, C) uint8 channels.
+
+    Raises:
+        MediaError: It is truncated, or its pixels are no whole numbers.
+    """
+    with _decoding():
+        levels = np.array(image)
+        if levels.dtype == np.bool_:
+            return levels.astype(np.uint8)
+        if levels.dtype.kind not in "iu":
+            raise ValueError(f"its pixels are {levels.dtype} numbers, expected whole ones")
+        return levels
+
+
 def open_thumbnail(data: bytes, size_px: int) -> Image.Image:
     """Open an image as a person would see it, in grey and, where its format allows, smaller and so faster to decode.
 

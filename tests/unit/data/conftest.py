@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from visionyard.data.artifacts import IMAGES, PROBLEMS, SHARDS, write_manifest
+from visionyard.data.class_masks import encode_class_mask, ids_present
 from visionyard.data.items import Box, Item, Problem, Split, write_json_lines
 from visionyard.data.shards import ShardWriter
+from visionyard.geometry import Mask
 
 Xyxy = tuple[float, float, float, float]
 
@@ -37,7 +39,10 @@ def picture(seed: int, *, size_hw: tuple[int, int] = (48, 64), noise_seed: int |
 
 @dataclass
 class ImageSpec:
-    """One image of an artifact to build; the picture follows from `seed`."""
+    """One image of an artifact to build; the picture follows from `seed`.
+
+    `masks` has one for each of `boxes`, `crowds` the places of those that are crowds; `semantic_mask` holds class ids.
+    """
 
     key: str
     group: str = ""
@@ -49,6 +54,18 @@ class ImageSpec:
     data: bytes | None = None
     source: str = ""
     size_hw: tuple[int, int] = (48, 64)
+    masks: tuple[Mask | None, ...] = ()
+    crowds: tuple[int, ...] = ()
+    semantic_mask: np.ndarray | bytes | None = None
+
+    def labelled_boxes(self) -> tuple[Box, ...] | None:
+        if self.boxes is None:
+            return None
+        masks = self.masks or (None,) * len(self.boxes)
+        return tuple(
+            Box(name, xyxy, mask, is_crowd=place in self.crowds)
+            for place, ((name, xyxy), mask) in enumerate(zip(self.boxes, masks, strict=True))
+        )
 
     def encoded(self) -> bytes:
         if self.data is not None:
@@ -83,6 +100,10 @@ def write_artifact(
     with ShardWriter(folder / SHARDS, "images") as shards:
         for spec in specs:
             data = spec.encoded()
+            label = spec.semantic_mask
+            mask = encode_class_mask(label) if isinstance(label, np.ndarray) else label
+            seen = ids_present(label) if isinstance(label, np.ndarray) else ()
+            listed = manifest.get("classes", ())
             items.append(
                 Item(
                     key=spec.key,
@@ -93,9 +114,12 @@ def write_artifact(
                     height=spec.size_hw[0],
                     blob=shards.add(f"{spec.key}.jpg", data),
                     class_name=spec.class_name,
-                    boxes=None if spec.boxes is None else tuple(Box(name, xyxy) for name, xyxy in spec.boxes),
+                    boxes=spec.labelled_boxes(),
                     timestamp_s=spec.timestamp_s,
                     published_split=spec.published_split,
+                    mask_blob=shards.add(f"{spec.key}.mask.png", mask) if mask else None,
+                    mask_sha256=sha256(mask).hexdigest() if mask else None,
+                    mask_classes=tuple(listed[class_id] for class_id in seen if class_id < len(listed)),
                 )
             )
     write_json_lines(folder / IMAGES, (item.to_json() for item in items))

@@ -95,6 +95,10 @@ def test_index_has_the_documented_columns_in_order(detection: Any, tmp_path: Pat
         "boxes": "list<element: double>",
         "image_offset": "int64",
         "image_size": "int64",
+        "masks": "list<element: string>",
+        "is_crowd": "list<element: bool>",
+        "mask_offset": "int64",
+        "mask_size": "int64",
     }
     rows = [(SPLITS.index(row["split"]), row["key"]) for row in table.to_pylist()]
     assert rows == sorted(rows)

@@ -2,13 +2,15 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Box, Problems, Split, Task, Track
+from visionyard.errors import ShapeError
 from visionyard.geometry import Mask
+from visionyard.geometry.polygons import rasterize
 
 # Labels written with four digits are off by up to 0.1 px on an image of 1,000 px: clipped without a word.
 ROUNDING_PX = 0.1
@@ -99,12 +101,14 @@ class Reading:
         images: In the order of their paths; problems are noted as they come.
         clips: Likewise.
         classes: Class names in the order of their ids; None: the sorted names that occur.
+        task: What the labels train, where the kind leaves it open; None: what the kind says.
     """
 
     item_count: int
     images: Iterable[SourceImage] = ()
     clips: Iterable[SourceClip] = ()
     classes: list[str] | None = None
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class SourceFormat:
         expected: How a source of this kind is laid out, for messages.
         evidence: From a tree to what shows that it is of this kind; empty when nothing does.
         read: Reads a tree.
+        is_container: Whether a file holds images of this format, whatever its bytes look like.
     """
 
     kind: str
@@ -124,6 +129,7 @@ class SourceFormat:
     expected: str
     evidence: Callable[[SourceTree], str]
     read: Callable[[SourceTree, Problems], Reading]
+    is_container: Callable[[SourceFile], bool] = lambda _: False
 
     @property
     def takes_clips(self) -> bool:
@@ -174,6 +180,8 @@ def checked_xyxy(
 def checked_boxes(labels: ImageLabels, size_wh: tuple[int, int], problems: Problems) -> tuple[Box, ...] | None:
     """Return an image's boxes in pixels, each within the image; what is wrong is noted.
 
+    A box whose mask cannot be used (of another size, without a pixel, outlines that are none) is kept without it.
+
     Args:
         labels: As read.
         size_wh: Width and height of the image as displayed.
@@ -183,17 +191,43 @@ def checked_boxes(labels: ImageLabels, size_wh: tuple[int, int], problems: Probl
         The boxes; empty when the file says that nothing is there; None when the file has entries but none of them is
         usable, since then no one said that nothing is there.
     """
-    scale = (size_wh[0], size_wh[1]) * 2 if labels.is_normalized else (1, 1, 1, 1)
+    scale_wh = size_wh if labels.is_normalized else (1, 1)
     boxes = []
     for raw in labels.boxes:
-        left, top, right, bottom = (value * factor for value, factor in zip(raw.xyxy, scale))
+        left, top, right, bottom = _scaled(raw.xyxy, scale_wh)
         xyxy, code, message = checked_xyxy((left, top, right, bottom), size_wh)
         if code:
             problems.add(code, labels.file, message, raw.item)
         if xyxy is not None:
-            boxes.append(Box(raw.class_name, xyxy))
+            mask, code, message = _checked_mask(raw, size_wh, scale_wh)
+            if code:
+                problems.add(code, labels.file, f"{message}; the box is kept without it", raw.item)
+            boxes.append(Box(raw.class_name, xyxy, mask, raw.is_crowd))
     had_entries = bool(labels.boxes) or labels.has_faults
     return None if had_entries and not boxes else tuple(boxes)
+
+
+def _scaled(values: Sequence[float], scale_wh: tuple[int, int]) -> list[float]:
+    return [value * scale_wh[place % 2] for place, value in enumerate(values)]
+
+
+def _checked_mask(raw: RawBox, size_wh: tuple[int, int], scale_wh: tuple[int, int]) -> tuple[Mask | None, str, str]:
+    """Return a box's mask, or None; a problem code and what is wrong, both empty when nothing is."""
+    size_hw = (size_wh[1], size_wh[0])
+    mask = raw.mask
+    if mask is None and not raw.polygons:
+        return None, "", ""
+    if mask is None:
+        try:
+            mask = rasterize([_scaled(polygon, scale_wh) for polygon in raw.polygons], size_hw)
+        except ShapeError as error:
+            return None, "unusable_polygon", str(error)
+    if mask.size_hw != size_hw:
+        found, wanted = (f"{width}x{height}" for height, width in (mask.size_hw, size_hw))
+        return None, "mask_size_differs", f"its mask is of {found} px, the image has {wanted}"
+    if not len(mask.edges()):
+        return None, "mask_without_pixels", "its mask holds no pixel of the image"
+    return mask, "", ""
 
 
 def _text(xyxy: tuple[float, ...]) -> str:

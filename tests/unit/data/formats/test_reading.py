@@ -2,11 +2,14 @@
 
 import math
 from pathlib import PurePosixPath
+from typing import Any
 
+import numpy as np
 import pytest
 
 from visionyard.data.formats.reading import ImageLabels, RawBox, checked_boxes, split_of_path
-from visionyard.data.items import Problems
+from visionyard.data.items import Box, Problems
+from visionyard.geometry import Mask
 
 NAN = math.nan
 
@@ -58,6 +61,55 @@ def test_shares_become_pixels() -> None:
     boxes = checked_boxes(labels, (100, 50), Problems())
     assert boxes is not None
     assert boxes[0].xyxy == pytest.approx((10, 10, 50, 30))
+
+
+def mask_of(size_hw: tuple[int, int], *, is_empty: bool = False) -> Mask:
+    pixels = np.zeros(size_hw, np.bool_)
+    pixels[10:20, 10:20] = not is_empty
+    return Mask.from_array(pixels)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "message"),
+    [
+        pytest.param({"mask": mask_of((50, 100))}, None, "", id="pixels"),
+        pytest.param({"polygons": ((10, 10, 20, 10, 20, 20, 10, 20),)}, None, "", id="polygon"),
+        pytest.param(
+            {"polygons": ((10, 10, 15, 10, 15, 20, 10, 20), (15, 10, 20, 10, 20, 20, 15, 20))}, None, "", id="two parts"
+        ),
+        pytest.param(
+            {"mask": mask_of((100, 50))}, "mask_size_differs", "of 50x100 px, the image has 100x50", id="turn"
+        ),
+        pytest.param({"mask": mask_of((50, 100), is_empty=True)}, "mask_without_pixels", "no pixel", id="empty"),
+        pytest.param({"polygons": ((200, 10, 220, 10, 220, 20),)}, "mask_without_pixels", "kept without", id="outside"),
+        pytest.param({"polygons": ((10, 10, 20, 20),)}, "unusable_polygon", "got 4 numbers", id="a line"),
+        pytest.param({"polygons": ((10, 10, NAN, 20, 3, 3),)}, "unusable_polygon", "got nan", id="NaN"),
+    ],
+)
+def test_masks_of_an_image_of_100x50(raw: dict[str, Any], code: str | None, message: str) -> None:
+    problems = Problems()
+    labels = ImageLabels("l.json", (RawBox("a", (10, 10, 20, 20), "annotation 1", is_crowd=True, **raw),))
+    boxes = checked_boxes(labels, (100, 50), problems)
+    expected = None if code else mask_of((50, 100))
+    assert boxes == (Box("a", (10, 10, 20, 20), expected, is_crowd=True),)
+    assert [(found.code, found.item) for found in problems.found] == ([(code, "annotation 1")] if code else [])
+    assert all(message in found.message for found in problems.found)
+
+
+def test_a_polygon_leaves_the_image_with_its_box() -> None:
+    raw = RawBox("a", (90, 40, 110, 60), "annotation 1", ((90, 40, 110, 40, 110, 60, 90, 60),))
+    boxes = checked_boxes(ImageLabels("l.json", (raw,)), (100, 50), Problems())
+    assert boxes is not None
+    assert boxes[0].xyxy == (90, 40, 100, 50)
+    assert boxes[0].mask is not None
+    assert boxes[0].mask.area == 100
+
+
+def test_shares_of_a_polygon_become_pixels() -> None:
+    raw = RawBox("a", (0.1, 0.2, 0.2, 0.4), "line 1", ((0.1, 0.2, 0.2, 0.2, 0.2, 0.4, 0.1, 0.4),))
+    boxes = checked_boxes(ImageLabels("l.txt", (raw,), is_normalized=True), (100, 50), Problems())
+    assert boxes is not None
+    assert boxes[0].mask == mask_of((50, 100))
 
 
 @pytest.mark.parametrize(
