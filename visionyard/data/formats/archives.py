@@ -40,6 +40,21 @@ class UnpackLimits:
     max_ratio: float = 100.0
     free_bytes: int = 256 << 20
 
+    def excess(self, total_bytes: int, packed_bytes: int) -> str:
+        """Return what is too much about unpacked bytes so far, to follow a name; empty when nothing is.
+
+        Args:
+            total_bytes: Unpacked.
+            packed_bytes: Size of the archive.
+        """
+        if total_bytes > self.max_total_bytes:
+            return f"brings the total above the {self.max_total_bytes} bytes allowed"
+        ratio = total_bytes / max(1, packed_bytes)
+        if total_bytes > self.free_bytes and ratio > self.max_ratio:
+            times = f"{ratio:.0f} times the archive's, above {self.max_ratio:g}"
+            return f"brings the unpacked size to {times}: taken for a bomb"
+        return ""
+
 
 DEFAULT_LIMITS = UnpackLimits()
 
@@ -128,21 +143,11 @@ class _Unpacker:
             with path.open("xb") as stream:
                 while chunk := content.read(_CHUNK_BYTES):
                     self._total_bytes += len(chunk)
-                    self._check_size(name)
+                    if excess := self._limits.excess(self._total_bytes, self._archive_bytes):
+                        raise self._refused(name, excess)
                     stream.write(chunk)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise self._refused(name, "has the name of another member") from None
-
-    def _check_size(self, name: str) -> None:
-        if self._total_bytes > self._limits.max_total_bytes:
-            raise self._refused(name, f"brings the total above the {self._limits.max_total_bytes} bytes allowed")
-        ratio = self._total_bytes / max(1, self._archive_bytes)
-        if self._total_bytes > self._limits.free_bytes and ratio > self._limits.max_ratio:
-            raise self._refused(
-                name,
-                f"brings the unpacked size to {ratio:.0f} times the archive's, above {self._limits.max_ratio:g}: "
-                "taken for a bomb",
-            )
 
     def _refused(self, name: str, reason: str) -> DataError:
         return DataError(
