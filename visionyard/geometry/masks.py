@@ -4,7 +4,7 @@ Pixels are counted column by column from the top left, as COCO does. Source of t
 `rleFrString` in `common/maskApi.c` of cocodataset/cocoapi.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -56,6 +56,46 @@ class Mask:
         total = size_hw[0] * size_hw[1]
         edges = edges[edges < total]
         return cls((int(size_hw[0]), int(size_hw[1])), _to_text(np.diff(np.concatenate([[0], edges, [total]]))))
+
+    @classmethod
+    def from_runs(cls, runs: Sequence[int], size_hw: tuple[int, int]) -> Self:
+        """Take a mask from the lengths of its runs outside, inside, outside ..., column by column; any may be 0.
+
+        Raises:
+            ShapeError: The runs do not cover an image of that size.
+        """
+        total = size_hw[0] * size_hw[1]
+        is_length = min(size_hw) >= 0 and all(type(run) is int and 0 <= run <= total for run in runs)
+        if not is_length or sum(runs) != total:
+            raise ShapeError(
+                f"mask: expected whole lengths that add up to the {total} pixels of {size_hw[0]}x{size_hw[1]}, got "
+                f"{len(runs)} runs{f' over {sum(runs)}' if is_length else ''}; it is not of this image"
+            )
+        return cls.from_edges(without_pairs(np.cumsum(np.asarray(runs, np.int64))), size_hw)
+
+    @classmethod
+    def from_crop(cls, crop: np.ndarray, offset_xy: tuple[int, int], size_hw: tuple[int, int]) -> Self:
+        """Take a mask from a part of the image, as `to_crop` gives it.
+
+        Args:
+            crop: (h, w) bool.
+            offset_xy: Left and top of the part, pixels.
+            size_hw: Height and width of the image, pixels.
+
+        Raises:
+            ShapeError: The part is not (h, w) bool, or leaves the image.
+        """
+        (left, top), (height, width) = offset_xy, size_hw
+        if crop.ndim != 2 or crop.dtype != np.bool_:
+            raise ShapeError(f"mask: expected (h, w) bool, got {crop.shape} {crop.dtype}; compare it with 0 first")
+        if min(left, top) < 0 or top + crop.shape[0] > height or left + crop.shape[1] > width:
+            raise ShapeError(f"mask: its part of {crop.shape} px at ({left}, {top}) leaves the image of {size_hw} px")
+        # A row of nothing below ends each column; where the part reaches the lower border, the end of one column is
+        # the beginning of the next, and both fall out.
+        columns = np.pad(crop, ((0, 1), (0, 0))).ravel(order="F")
+        edges = np.flatnonzero(columns != np.concatenate([[False], columns[:-1]]))
+        column, row = np.divmod(edges, crop.shape[0] + 1)
+        return cls.from_edges(without_pairs((left + column) * height + top + row), size_hw)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -115,6 +155,13 @@ class Mask:
         rows = np.flatnonzero(columns.any(axis=0))
         top, bottom = int(rows[0]), int(rows[-1]) + 1
         return columns[:, top:bottom].T, (left, top)
+
+
+def without_pairs(edges: np.ndarray) -> np.ndarray:
+    """Return edges in ascending order, without those between which nothing lies."""
+    places, repeats = np.unique(edges, return_counts=True)
+    odd: np.ndarray = places[repeats % 2 == 1]
+    return odd
 
 
 def _fill(edges: np.ndarray, start: int, stop: int) -> np.ndarray:

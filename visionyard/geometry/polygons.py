@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from visionyard.errors import ShapeError
-from visionyard.geometry.masks import Mask
+from visionyard.geometry.masks import Mask, without_pairs
 
 _STEPS_PER_PX = 5
 # The step after which a column's middle lies: COCO counts the crossing from step 2 to step 3 of its five.
@@ -76,10 +76,7 @@ def _edges(points: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
         )
         row = np.ceil(np.clip((crossing + 0.5) / _STEPS_PER_PX - 0.5, 0, height))
         found.append((column * height + row).astype(np.int64))
-    # Two edges at one place leave nothing between them.
-    places, repeats = np.unique(np.concatenate(found), return_counts=True)
-    edges: np.ndarray = places[repeats % 2 == 1]
-    return edges
+    return without_pairs(np.concatenate(found))
 
 
 def _chunks(counts: np.ndarray) -> list[np.ndarray]:

@@ -54,6 +54,46 @@ def test_pixels_come_back(pixels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("pixels", MASKS)
+def test_pixels_come_back_from_a_part(pixels: np.ndarray) -> None:
+    mask = Mask.from_array(pixels)
+    assert Mask.from_crop(*mask.to_crop(), mask.size_hw) == mask
+    assert Mask.from_crop(pixels, (0, 0), mask.size_hw) == mask
+
+
+@pytest.mark.parametrize("pixels", MASKS)
+def test_pixels_come_back_from_runs(pixels: np.ndarray) -> None:
+    flat = pixels.ravel(order="F")
+    edges = [0, *np.flatnonzero(np.diff(flat)) + 1, flat.size]
+    runs = np.diff(edges).tolist()
+    runs = [0, *runs] if flat[0] else runs
+
+    assert Mask.from_runs(runs, pixels.shape) == Mask.from_array(pixels)
+    assert Mask.from_runs([0, 0, *runs, 0, 0], pixels.shape) == Mask.from_array(pixels)
+
+
+@pytest.mark.parametrize(
+    ("runs", "match"),
+    [
+        pytest.param([], "got 0 runs over 0", id="none"),
+        pytest.param([19], "got 1 runs over 19", id="too few"),
+        pytest.param([10, 20], "got 2 runs over 30", id="too many"),
+        pytest.param([21, -1], "got 2 runs;", id="below 0"),
+        pytest.param([19.5, 0.5], "got 2 runs;", id="parts of pixels"),
+        pytest.param([10**400], "got 1 runs;", id="beyond any number"),
+    ],
+)
+def test_runs_of_another_image_are_refused(runs: list[int], match: str) -> None:
+    with pytest.raises(ShapeError, match=match):
+        Mask.from_runs(runs, (4, 5))
+
+
+@pytest.mark.parametrize("offset_xy", [(-1, 0), (0, -1), (3, 0), (0, 3)])
+def test_a_part_that_leaves_the_image_is_refused(offset_xy: tuple[int, int]) -> None:
+    with pytest.raises(ShapeError, match="leaves the image"):
+        Mask.from_crop(np.ones((2, 3), np.bool_), offset_xy, (4, 5))
+
+
+@pytest.mark.parametrize("pixels", MASKS)
 def test_the_text_is_coco_s(pixels: np.ndarray) -> None:
     coco = pytest.importorskip("faster_coco_eval.core.mask", reason="needs faster-coco-eval")
     theirs = coco.encode(np.asfortranarray(pixels.astype(np.uint8)))
