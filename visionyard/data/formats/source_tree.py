@@ -21,7 +21,7 @@ from visionyard.data.media import (
 from visionyard.errors import DataError
 
 # Beside dot files, what Windows, macOS and network drives leave about.
-_LITTER = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir"}
+LITTER = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir"}
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _reason_left_out(file: SourceFile, *, wants_clips: bool) -> tuple[str, str, 
 
 def _walk(root: Path, folder: Path, problems: Problems) -> Iterator[tuple[str, Path]]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or entry.name in _LITTER:
+        if entry.name.startswith(".") or entry.name in LITTER:
             continue
         path = Path(entry.path)
         name = path.relative_to(root).as_posix()

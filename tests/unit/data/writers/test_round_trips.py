@@ -1,0 +1,111 @@
+"""What every format must keep: read again by ingest, the labels are those that were written."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fixtures.labelled_sets import described, make_set, round_trip
+from visionyard.data.formats import FORMATS as READ
+from visionyard.data.items import SPLITS, Box
+from visionyard.data.writers import FORMATS
+from visionyard.geometry import Mask
+
+# Names that break formats: spaces, commas, quotes, markup, other scripts, numbers, the same but for case, split names.
+ODD_NAMES = [
+    "stop sign",
+    "a,b",
+    "Cat",
+    "cat",
+    "CAT",
+    "größe",
+    "猫",
+    "x<y>&z",
+    'it\'s "so"',
+    "1",
+    "train",
+    "none",
+    "a:b",
+    "-",
+    "{q}",
+]
+HOLD_MASKS = ["coco", "yolo", "cvat", "tfrecord", "label_studio"]
+
+
+few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def _readable(names: list[str]) -> list[Any]:
+    """Return formats as parameters; one whose reader is not there yet waits for it."""
+    missing = [name for name in names if FORMATS[name].read_as not in READ]
+    return [pytest.param(name, marks=pytest.mark.skip("no reader yet")) if name in missing else name for name in names]
+
+
+@st.composite
+def boxes(draw: st.DrawFn, classes: list[str], size_hw: tuple[int, int]) -> Box:
+    height, width = size_hw
+    left, right = sorted(draw(st.lists(st.integers(0, width * 16), min_size=2, max_size=2, unique=True)))
+    top, bottom = sorted(draw(st.lists(st.integers(0, height * 16), min_size=2, max_size=2, unique=True)))
+    return Box(draw(st.sampled_from(classes)), (left / 16, top / 16, right / 16, bottom / 16))
+
+
+@st.composite
+def masked_boxes(draw: st.DrawFn, classes: list[str], size_hw: tuple[int, int]) -> Box:
+    seed, density = draw(st.integers(0, 999)), draw(st.sampled_from([0.1, 0.5, 0.9]))
+    pixels = np.random.default_rng(seed).random(size_hw) < density
+    pixels[draw(st.integers(0, size_hw[0] - 1)), draw(st.integers(0, size_hw[1] - 1))] = True
+    mask = Mask.from_array(pixels)
+    crop, (left, top) = mask.to_crop()
+    return Box(draw(st.sampled_from(classes)), (left, top, left + crop.shape[1], top + crop.shape[0]), mask)
+
+
+@st.composite
+def sets(draw: st.DrawFn, *, has_masks: bool = False) -> Any:
+    classes = draw(st.lists(st.sampled_from(ODD_NAMES), min_size=1, max_size=5, unique=True))
+    splits = draw(st.sampled_from([(None,), SPLITS, ("train", "val"), (*SPLITS, None)]))
+    rows = []
+    for _ in range(draw(st.integers(1, 4))):
+        size_hw = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+        kinds = [boxes(classes, size_hw)] + ([masked_boxes(classes, size_hw)] if has_masks else [])
+        found = tuple(draw(st.lists(st.one_of(kinds), max_size=4)))
+        rows.append({"size_hw": size_hw, "split": draw(st.sampled_from(splits)), "boxes": found})
+    rows[0]["boxes"] = rows[0]["boxes"] or (draw(boxes(classes, rows[0]["size_hw"])),)
+    return make_set("detection", classes, rows)
+
+
+@pytest.mark.parametrize("name", _readable([*HOLD_MASKS, "voc"]))
+@few
+@given(labelled=sets())
+def test_boxes_classes_and_splits_come_back(name: str, labelled: Any):
+    with TemporaryDirectory() as work:
+        again, problems = round_trip(labelled, Path(work), name)
+        assert described(again) == described(labelled)
+        assert {problem.code for problem in problems.found} <= {"label_map_left_out"}
+
+
+@pytest.mark.parametrize("name", _readable([name for name in HOLD_MASKS if name != "yolo"]))
+@few
+@given(labelled=sets(has_masks=True))
+def test_masks_come_back_exactly(name: str, labelled: Any):
+    with TemporaryDirectory() as work:
+        again, _ = round_trip(labelled, Path(work), name)
+        assert described(again) == described(labelled)
+
+
+@pytest.mark.parametrize("name", _readable([*HOLD_MASKS, "voc"]))
+@few
+@given(left=st.floats(0, 4000), width=st.floats(0.5, 1000), top=st.floats(0, 30), height=st.floats(0.5, 10))
+def test_a_corner_moves_by_less_than_a_hundredth_of_a_pixel(
+    name: str, left: float, width: float, top: float, height: float
+):
+    box = Box("thing", (left, top, left + width, top + height))
+    labelled = make_set("detection", ["thing"], [{"size_hw": (40, 5000), "boxes": (box,)}])
+    with TemporaryDirectory() as work:
+        again, _ = round_trip(labelled, Path(work), name)
+        (image,) = again.images()
+        assert image.item.boxes is not None
+        assert image.item.boxes[0].xyxy == pytest.approx(box.xyxy, abs=0.01)
