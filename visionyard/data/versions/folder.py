@@ -1,0 +1,152 @@
+"""A dataset folder as a push sees it: shards that are runs of items, and all other files."""
+
+import base64
+import itertools
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionyard.data.artifacts import SHARDS, read_manifest
+from visionyard.data.dataset import DATASET, INDEX
+from visionyard.data.versions.manifest import ShardPlan
+from visionyard.data.versions.pages import SHARD_COLUMN
+from visionyard.errors import ArtifactError
+from visionyard.storage.local import walk_files
+
+_IMAGE_OFFSET = "image_offset"
+
+
+@dataclass(frozen=True)
+class LocalVersion:
+    """A dataset version in a folder.
+
+    Attributes:
+        folder: Where it lies.
+        info: The values of dataset.json.
+        table: The index, a pyarrow.Table; None where the dataset has none.
+        row_group_rows: Rows of a group of index.parquet; None without an index.
+        schema: Its Arrow schema in base64, as Arrow itself writes it into the file.
+        shards: In the order of the rows.
+        starts: (N,) int64, where each item begins in its shard.
+        ends: (N,) int64, the byte behind it.
+        files: Paths below the folder of what is neither the index nor a shard of it, sorted.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    table: Any
+    row_group_rows: int | None
+    schema: str | None
+    shards: tuple[ShardPlan, ...]
+    starts: Any
+    ends: Any
+    files: tuple[str, ...]
+
+    def size_bytes(self) -> int:
+        """Return the bytes of all files."""
+        names = [*self.files, *(f"{SHARDS}/{shard.name}" for shard in self.shards)]
+        return sum((self.folder / name).stat().st_size for name in names)
+
+    def items(self) -> Iterator[bytes]:
+        """Yield the bytes of each item in the order of the rows: its files with their headers in the tar."""
+        position = 0
+        for shard in self.shards:
+            with (self.folder / SHARDS / shard.name).open("rb") as stream:
+                for _ in range(shard.item_count):
+                    size = int(self.ends[position] - self.starts[position])
+                    data = stream.read(size)
+                    if len(data) != size:
+                        raise ArtifactError(f"{stream.name}: was cut short while it was read; nothing was pushed")
+                    yield data
+                    position += 1
+                _check_tail(stream.read(), shard, self.folder)
+
+
+def read_folder(folder: Path) -> LocalVersion:
+    """Look at a dataset folder.
+
+    Raises:
+        ArtifactError: It is no dataset, incomplete, or its index does not fit its shards.
+    """
+    info = read_manifest(folder, "dataset", name=DATASET)
+    table, row_group_rows, schema = _read_index(folder / INDEX)
+    paths = [path.relative_to(folder).as_posix() for path in walk_files(folder)]
+    if table is None or SHARD_COLUMN not in table.column_names or _IMAGE_OFFSET not in table.column_names:
+        none = np.zeros(0, np.int64)
+        return LocalVersion(folder, info, None, None, None, (), none, none, tuple(paths))
+    shards, starts, ends = _items_of_shards(folder, table)
+    taken = {INDEX, *(f"{SHARDS}/{shard.name}" for shard in shards)}
+    files = tuple(path for path in paths if path not in taken)
+    return LocalVersion(folder, info, table, row_group_rows, schema, shards, starts, ends, files)
+
+
+def _read_index(path: Path) -> tuple[Any, int | None, str | None]:
+    if not path.exists():
+        return None, None, None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Not read_table, which imports pandas for a table of plain columns: a second in every stage.
+        with pq.ParquetFile(path) as file:
+            groups = file.metadata.num_row_groups
+            rows = file.metadata.row_group(0).num_rows if groups else None
+            table = file.read()
+            # Not that of the table, whose fields carry numbers that writing it again would keep.
+            schema = (file.metadata.metadata or {}).get(b"ARROW:schema") or base64.b64encode(table.schema.serialize())
+            return table, rows, schema.decode()
+    except (pa.ArrowException, OSError) as error:
+        raise ArtifactError(f"{path}: not a readable index ({error}); run prepare_dataset again") from None
+
+
+def _items_of_shards(folder: Path, table: Any) -> tuple[tuple[ShardPlan, ...], Any, Any]:
+    """Return the shards and where the items of each begin and end."""
+    names = table.column(SHARD_COLUMN).to_pylist()
+    offsets = table.column(_IMAGE_OFFSET).to_numpy()
+    changes = [0, *(number for number in range(1, len(names)) if names[number] != names[number - 1]), len(names)]
+    shards: list[ShardPlan] = []
+    starts, ends = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
+    for first, last in itertools.pairwise(changes):
+        if first == last:
+            continue
+        path = folder / SHARDS / names[first]
+        if any(shard.name == names[first] for shard in shards):
+            raise ArtifactError(f"{path}: its rows do not follow each other in {INDEX}; run prepare_dataset again")
+        headers, end = _headers(path)
+        try:
+            starts[first:last] = [headers[offset] for offset in offsets[first:last].tolist()]
+        except KeyError as error:
+            raise ArtifactError(
+                f"{path}: {INDEX} names an image at byte {error}, where no file of the shard begins; run "
+                "prepare_dataset again"
+            ) from None
+        starts[first] = 0
+        ends[first:last] = [*starts[first + 1 : last], end]
+        if (ends[first:last] <= starts[first:last]).any():
+            raise ArtifactError(f"{path}: its items are not in the order of {INDEX}; run prepare_dataset again")
+        shards.append(ShardPlan(names[first], last - first, path.stat().st_size - end))
+    return tuple(shards), starts, ends
+
+
+def _headers(path: Path) -> tuple[dict[int, int], int]:
+    """Return where the header of each file of a tar begins, by where its bytes do, and where the last file ends."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            found = {member.offset_data: member.offset for member in tar}
+            return found, int(tar.offset)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: the shard is missing; run prepare_dataset again") from None
+    except (tarfile.TarError, OSError) as error:
+        raise ArtifactError(f"{path}: not a readable shard ({error}); run prepare_dataset again") from None
+
+
+def _check_tail(tail: bytes, shard: ShardPlan, folder: Path) -> None:
+    if len(tail) != shard.tail_bytes or tail.strip(b"\0"):
+        raise ArtifactError(
+            f"{folder / SHARDS / shard.name}: expected {shard.tail_bytes} zeros behind its last item, got other bytes; "
+            "the shard is damaged, run prepare_dataset again"
+        )
