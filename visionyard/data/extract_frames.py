@@ -298,14 +298,14 @@ def _note_late_shapes(clip: Clip, extraction: ClipExtraction, problems: Problems
         shape.frame_index
         for track in clip.tracks or ()
         for shape in track.shapes
-        if shape.frame_index >= extraction.decoded_count and not shape.is_outside
+        if shape.frame_index >= extraction.frame_count and not shape.is_outside
     ]
     if late:
         problems.add(
             "annotation_beyond_clip",
             clip.source,
             f"{len(late)} annotated shapes lie in frames up to {max(late)}, but the clip has frames 0 to "
-            f"{extraction.decoded_count - 1}; they were not used; check that annotation and clip belong together",
+            f"{extraction.frame_count - 1}; they were not used; check that annotation and clip belong together",
         )
 
 

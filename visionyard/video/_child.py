@@ -1,8 +1,8 @@
 """The decoder process: reads one request a line, extracts that clip, answers in lines; may die without harm.
 
 Started as `python -m visionyard.video._child MEMORY_BYTES`. Requests on standard input: JSON objects with `path`,
-`images_path`, `name` and `settings`. Answers on standard output: an object of the kind `ready` once, then for each
-request any number of `progress` and one of `done`, `unreadable`, `out_of_memory` and `os_error`.
+`images_path`, `name`, `thread_count` and `settings`. Answers on standard output: an object of the kind `ready` once,
+then for each request any number of `progress` and one of `done`, `unreadable`, `out_of_memory` and `os_error`.
 """
 
 import json
@@ -52,7 +52,8 @@ def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
             Path(request["images_path"]),
             ExtractionSettings(**request["settings"]),
             name=name,
-            on_frame=tell,
+            thread_count=request["thread_count"],
+            on_progress=tell,
         )
     except MediaError as error:
         answer("unreadable", message=str(error).removeprefix(f"{name}: "))

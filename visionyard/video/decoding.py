@@ -1,7 +1,8 @@
 """Decode a video in presentation order, as a person would see it: upright, in RGB, at its true times."""
 
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,14 +15,22 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from visionyard.errors import MediaError
+from visionyard.video.packets import Packets
 from visionyard.video.probe import MAX_FRAME_PIXEL_COUNT, VideoInfo, has_presentation_stamps, open_video, video_info
 from visionyard.video.sampling import FrameClock
 
 # Without these flags swscale takes a shortcut that repeats each colour sample of 4:2:0 over 2x2 pixels, and other code
 # on other processors. They cost 6 ms a 1080p frame, of kept frames only.
 _SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+# Frames that no other leans on can be left out without a trace in the others: H.264 marks them (nal_ref_idc 0). With
+# B-frames that is about half of them, and a quarter of the time.
+_CODECS_WITH_LOOSE_FRAMES = {"h264"}
 # The display matrix is nine int32; see ISO/IEC 14496-12, 8.3.2.
 _MATRIX = struct.Struct("=9i")
+
+
+class PacketsMisleadError(Exception):
+    """The frames of a video are not those that its packets announce; decode all of it."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,22 @@ class VideoReader:
         damaged_count: Packets that could not be decoded, and frames that the decoder patched up.
     """
 
-    def __init__(self, path: Path, *, name: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str = "",
+        thread_count: int = 0,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Open the video.
 
         Args:
             path: The file.
             name: What to call it in errors; empty takes `path`.
+            thread_count: Threads of the decoder; 0: one a core. With one, a damaged video gives the same pixels on
+                every machine; others do so always.
+            on_progress: Called with the number of frames decoded or passed over so far.
 
         Raises:
             MediaError: Not a readable video.
@@ -67,10 +86,12 @@ class VideoReader:
         self._container, self._stream = self._resources.enter_context(open_video(path, name=name))
         # PyAV's default, slices only, takes half as long again for H.264.
         self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = thread_count
         self._stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXEL_COUNT)}
         self._reformatter = VideoReformatter()
         self._rotation: int | None = None
         self._matrix: tuple[int, ...] | None = None
+        self._on_progress = on_progress
         self.info: VideoInfo = video_info(self._container, self._stream)
         self.tick_s = Fraction(self._stream.time_base or 1 / self.info.rate_hz)
         self.decoded_count = 0
@@ -103,11 +124,63 @@ class VideoReader:
             yield DecodedFrame(self.decoded_count, time_s, duration_s, picture)
             self.decoded_count += 1
             self.end_s = time_s + (duration_s or 1 / self.info.rate_hz)
+            self._on_progress(self.decoded_count)
         if self.decoded_count == 0:
             raise MediaError(
                 f"{self._name}: no frame of its {self.info.codec} video can be decoded "
                 f"({self.damaged_count} damaged packets); copy it again or convert it to H.264"
             )
+
+    def frames_at(self, packets: Packets, places: Sequence[int]) -> Iterator[DecodedFrame]:
+        """Yield some frames, decoding no more than these need: the same pixels and times as `frames`.
+
+        Args:
+            packets: Of this video, exact.
+            places: Of the wanted frames in presentation order, ascending.
+
+        Raises:
+            PacketsMisleadError: A packet cannot be decoded or a frame is not where its packet says; decode all frames.
+        """
+        ordered = np.sort(packets.stamps)
+        wanted = deque((place, int(ordered[place])) for place in places)
+        for picture in self._needed_pictures({stamp for _, stamp in wanted}, packets.needed_for(places)):
+            self.decoded_count += 1
+            if picture.is_corrupt:
+                raise PacketsMisleadError(f"the frame at {picture.pts} is damaged")
+            if wanted and picture.pts == wanted[0][1]:
+                place, stamp = wanted.popleft()
+                time_s = (stamp - int(ordered[0])) * self.tick_s
+                yield DecodedFrame(place, time_s, (picture.duration or 0) * self.tick_s, picture)
+        if wanted:
+            raise PacketsMisleadError(f"the frame at {wanted[0][1]} did not come")
+
+    def _needed_pictures(self, stamps: set[int], is_needed: np.ndarray) -> Iterator[Any]:
+        """Yield what the needed packets hold, less the frames that nobody wants and none leans on."""
+        codec = self._stream.codec_context
+        has_loose_frames = codec.name in _CODECS_WITH_LOOSE_FRAMES
+        was_needed, count = False, 0
+        try:
+            for packet in self._container.demux(self._stream):
+                if not packet.size:
+                    continue
+                if count == len(is_needed):
+                    raise PacketsMisleadError(f"more than {count} packets")
+                if is_needed[count]:
+                    if has_loose_frames:
+                        codec.skip_frame = "DEFAULT" if packet.pts in stamps else "NONREF"
+                    yield from self._stream.decode(packet)
+                elif was_needed:
+                    yield from self._stream.decode(None)
+                    codec.flush_buffers()
+                was_needed = is_needed[count]
+                count += 1
+                self._on_progress(count)
+            if was_needed:
+                yield from self._stream.decode(None)
+        except av.error.MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            raise PacketsMisleadError(str(error)) from error
 
     def _pictures(self) -> Iterator[Any]:
         for packet in self._packets():

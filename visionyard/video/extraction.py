@@ -4,9 +4,11 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from visionyard.digests import sha256_bytes
-from visionyard.video.decoding import DecodedFrame, VideoReader
-from visionyard.video.probe import VideoInfo, packet_times
+from visionyard.video.complaints import complaints
+from visionyard.video.decoding import DecodedFrame, PacketsMisleadError, VideoReader
+from visionyard.video.packets import Packets, read_packets
 from visionyard.video.records import ClipExtraction, ExtractionSettings, KeptFrame
 from visionyard.video.sampling import Due, at, every, shown_at, thin_evenly
 from visionyard.video.selection import Choice, Look, choose, look_at
@@ -23,9 +26,6 @@ from visionyard.video.selection import Choice, Look, choose, look_at
 # At high quality colour is kept at full resolution, as ImageMagick does from 90: on four real clips it is worth 0.3 to
 # 1.6 dB at quality 95 for 13 to 28 % more bytes. Pillow takes 14 to 18 ms for such a 1080p frame, OpenCV 19 ms.
 _FULL_COLOUR_QUALITY = 90
-# Headers are off by one or two frames in a third of real files.
-_MISSING_FRAME_COUNT = 2
-_MISSING_SHARE = 0.01
 # Frames decoded ahead of their encoding; enough for the decoder never to wait at a few images a second.
 _PENDING_COUNT = 3
 
@@ -36,40 +36,68 @@ def extract_clip(
     settings: ExtractionSettings,
     *,
     name: str = "",
-    on_frame: Callable[[int], None] = lambda _: None,
+    thread_count: int = 0,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> ClipExtraction:
     """Sample a clip and write the JPEG of each candidate, one after another, to a file.
 
-    Memory does not grow with the clip: one frame is held, and 200 bytes for each taken one.
+    Where the packets tell all about the frames, only what the wanted frames need is decoded. Memory does not grow with
+    the clip but for 9 bytes a frame and 200 a taken one.
 
     Args:
         path: The clip.
         images_path: The file to write.
         settings: How frames are taken.
         name: What to call the clip in errors; empty takes `path`.
-        on_frame: Called with the number of frames decoded so far.
+        thread_count: Threads of the decoder, 0: one a core; the result is the same whatever their number.
+        on_progress: Called with the number of frames decoded or passed over so far.
 
     Raises:
         MediaError: The clip cannot be read, or not one frame decoded.
     """
-    due = _due(path, settings, name=name)
+    packets = read_packets(path, name=name)
+
+    def extract(*, is_sparing: bool, thread_count: int) -> ClipExtraction:
+        with VideoReader(path, name=name, thread_count=thread_count, on_progress=on_progress) as reader:
+            return _extract(reader, packets, images_path, settings, is_sparing=is_sparing)
+
+    if packets.is_exact:
+        with suppress(PacketsMisleadError):
+            return extract(is_sparing=True, thread_count=thread_count)
+    extraction = extract(is_sparing=False, thread_count=thread_count)
+    if thread_count != 1 and extraction.is_damaged:
+        # How a decoder conceals damage depends on how far its other threads are.
+        return extract(is_sparing=False, thread_count=1)
+    return extraction
+
+
+def _extract(
+    reader: VideoReader, packets: Packets, images_path: Path, settings: ExtractionSettings, *, is_sparing: bool
+) -> ClipExtraction:
+    due = _due(packets, settings)
+    if is_sparing:
+        frames = reader.frames_at(packets, _places(packets, due, tick_s=reader.tick_s))
+    else:
+        frames = shown_at(reader.frames(), due, tick_s=reader.tick_s)
     taken: list[KeptFrame] = []
     looks: list[Look] = []
-    with VideoReader(path, name=name) as reader, images_path.open("wb") as images:
-        frames = shown_at(_counted(reader, on_frame), due, tick_s=reader.tick_s)
+    with images_path.open("wb") as images:
         for frame, developed in _developed(frames, partial(_develop, reader, settings)):
             taken.append(_write(images, frame, developed))
             if developed.look is not None:
                 looks.append(developed.look)
-        complaints = _complaints(reader)
-        decoded_count = reader.decoded_count
+    if is_sparing:
+        frame_count, end_s = len(packets.stamps), packets.end_s(reader.info.rate_hz)
+    else:
+        frame_count, end_s = reader.decoded_count, reader.end_s
     choice = _choice(len(taken), looks, settings)
     return ClipExtraction(
         frames=tuple(taken[index] for index in choice.indices),
-        decoded_count=decoded_count,
+        frame_count=frame_count,
+        decoded_count=reader.decoded_count,
         blurred_count=choice.blurred_count,
         similar_count=choice.similar_count,
-        complaints=complaints,
+        complaints=complaints(reader.info, frame_count, float(end_s), reader.damaged_count),
     )
 
 
@@ -122,7 +150,7 @@ def _developed(
             yield developed_frame, future.result()
 
 
-def _due(path: Path, settings: ExtractionSettings, *, name: str) -> Due:
+def _due(packets: Packets, settings: ExtractionSettings) -> Due:
     """Return the instants at which frames are taken.
 
     With a maximum, the packets tell which frames the rate would take, and those are thinned before any is converted.
@@ -130,27 +158,25 @@ def _due(path: Path, settings: ExtractionSettings, *, name: str) -> Due:
     """
     if not settings.max_per_clip or _has_drops(settings):
         return every(settings.rate_hz)
-    times = packet_times(path, name=name)
-    instants = [
-        frame.time_s for frame in shown_at(_Packet.sequence(times), every(settings.rate_hz), tick_s=Fraction(0))
-    ]
+    times = packets.times_s()
+    instants = [times[place] for place in _places(packets, every(settings.rate_hz), tick_s=Fraction(0))]
     return at([instants[place] for place in thin_evenly(len(instants), settings.max_per_clip)])
 
 
 @dataclass(frozen=True)
-class _Packet:
+class _Shown:
+    """A frame of which only the packet is known."""
+
+    place: int
     time_s: Fraction
-    duration_s: Fraction = Fraction(0)
-
-    @classmethod
-    def sequence(cls, times: list[Fraction]) -> Iterator["_Packet"]:
-        return (cls(time_s) for time_s in times)
+    duration_s: Fraction
 
 
-def _counted(reader: VideoReader, on_frame: Callable[[int], None]) -> Iterator[DecodedFrame]:
-    for frame in reader.frames():
-        on_frame(frame.frame_index + 1)
-        yield frame
+def _places(packets: Packets, due: Due, *, tick_s: Fraction) -> list[int]:
+    """Return the places in presentation order of the frames shown at the wanted instants."""
+    times = packets.times_s()
+    durations = chain(repeat(Fraction(0), len(times) - 1), [packets.last_duration_s])
+    return [frame.place for frame in shown_at(map(_Shown, count(), times, durations), due, tick_s=tick_s)]
 
 
 def _write(images: BinaryIO, frame: DecodedFrame, developed: _Developed) -> KeptFrame:
@@ -173,40 +199,3 @@ def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
     subsampling = "4:4:4" if quality >= _FULL_COLOUR_QUALITY else "4:2:0"
     Image.fromarray(rgb).save(stream, "JPEG", quality=quality, subsampling=subsampling)
     return stream.getvalue()
-
-
-def _complaints(reader: VideoReader) -> tuple[tuple[str, str], ...]:
-    info, decoded, end_s = reader.info, reader.decoded_count, float(reader.end_s)
-    found: list[tuple[str, str]] = []
-    shortfall = _shortfall(info, decoded, end_s)
-    if shortfall:
-        found.append((shortfall, _shortfall_message(info, decoded, end_s)))
-    if reader.damaged_count:
-        found.append(
-            ("clip_damaged", f"{reader.damaged_count} packets or frames are damaged; what could be decoded was kept")
-        )
-    return tuple(found)
-
-
-def _shortfall(info: VideoInfo, decoded: int, end_s: float) -> str:
-    """Return the word for what is missing against the header: the end, frames in between, or nothing."""
-    missing_count = info.declared_frame_count - decoded
-    lacks_frames = missing_count > max(_MISSING_FRAME_COUNT, _MISSING_SHARE * info.declared_frame_count)
-    if info.declared_duration_s is None:
-        return "clip_truncated" if lacks_frames else ""
-    tolerance_s = max(2 * _MISSING_FRAME_COUNT / float(info.rate_hz), _MISSING_SHARE * info.declared_duration_s)
-    if info.declared_duration_s - end_s > tolerance_s:
-        return "clip_truncated"
-    return "clip_frames_missing" if lacks_frames else ""
-
-
-def _shortfall_message(info: VideoInfo, decoded: int, end_s: float) -> str:
-    declared = []
-    if info.declared_frame_count:
-        declared.append(f"{info.declared_frame_count} frames")
-    if info.declared_duration_s is not None:
-        declared.append(f"{info.declared_duration_s:.2f} s")
-    return (
-        f"its header declares {' in '.join(declared)}, but {decoded} frames in {end_s:.2f} s could be decoded; those "
-        "were used; if the file was cut short, copy it again"
-    )

@@ -34,12 +34,14 @@ class Request:
         path: The clip's file.
         images_path: The file that the JPEGs are written to.
         settings: How frames are taken.
+        thread_count: Threads of the decoder, 0: one a core.
     """
 
     name: str
     path: Path
     images_path: Path
     settings: ExtractionSettings
+    thread_count: int = 0
 
     def to_line(self) -> bytes:
         """Return the request as the decoder process reads it."""

@@ -1,6 +1,5 @@
 """Open a video safely and tell what its header declares; a header is a claim, not the truth."""
 
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,34 +147,3 @@ def _declared_duration_s(container: Any, stream: Any) -> float | None:
 def has_presentation_stamps(container: Any) -> bool:
     """Tell whether a container says when frames are shown; AVI only counts packets in the order of decoding."""
     return bool(container.format.name != "avi")
-
-
-def packet_times(path: Path, *, name: str = "") -> list[Fraction]:
-    """Return the presentation times of a video's packets, without decoding them.
-
-    This is a video's true length, whatever its header says, for the cost of reading the file.
-
-    Args:
-        path: The file.
-        name: What to call it in errors; empty takes `path`.
-
-    Returns:
-        Seconds from the earliest one, ascending.
-
-    Raises:
-        MediaError: Not a readable video.
-    """
-    with open_video(path, name=name) as (container, stream):
-        ticks, is_timed = array("q"), True
-        try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    stamp = packet.pts if packet.pts is not None and has_presentation_stamps(container) else packet.dts
-                    is_timed = is_timed and stamp is not None
-                    ticks.append(stamp if stamp is not None else len(ticks))
-        except av.error.FFmpegError:
-            # What follows cannot be read; the decoding pass ends at the same place and says so.
-            pass
-        unit = stream.time_base if is_timed else 1 / video_info(container, stream).rate_hz
-        ordered = sorted(ticks)
-        return [(tick - ordered[0]) * Fraction(unit) for tick in ordered]

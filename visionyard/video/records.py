@@ -44,17 +44,24 @@ class ClipExtraction:
 
     Attributes:
         frames: In presentation order.
-        decoded_count: Frames decoded.
+        frame_count: Frames that the clip has.
+        decoded_count: Frames that were decoded for it: all, or those that the kept ones needed.
         blurred_count: Frames left out as blurred.
         similar_count: Frames left out as similar to the one kept before.
         complaints: Code and message of each thing wrong that did not prevent the extraction.
     """
 
     frames: tuple[KeptFrame, ...]
+    frame_count: int
     decoded_count: int
     blurred_count: int
     similar_count: int
     complaints: tuple[tuple[str, str], ...]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether packets or frames could not be decoded as they were meant."""
+        return any(code == "clip_damaged" for code, _ in self.complaints)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

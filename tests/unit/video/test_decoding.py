@@ -13,7 +13,8 @@ from PIL import Image
 
 from visionyard.errors import MediaError
 from visionyard.video.decoding import VideoReader, upright
-from visionyard.video.probe import packet_times, probe_video
+from visionyard.video.packets import read_packets
+from visionyard.video.probe import probe_video
 
 MakeClip = Callable[..., Path]
 ReadNumber = Callable[[np.ndarray], int]
@@ -56,7 +57,7 @@ def test_variable_rate_keeps_its_times(make_clip: MakeClip, read_number: ReadNum
     assert [(read_number(image), time_s * 1000) for _, time_s, image in frames] == [
         (number, tick - 1000) for number, tick in enumerate(ticks)
     ]
-    assert [time_s * 1000 for time_s in packet_times(path)] == [tick - 1000 for tick in ticks]
+    assert [time_s * 1000 for time_s in read_packets(path).times_s()] == [tick - 1000 for tick in ticks]
 
 
 def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:

@@ -36,7 +36,7 @@ def test_frames_are_taken_by_time_and_written(make_clip: MakeClip, read_number: 
     assert [read_number(image) for image in images] == [0, 5, 10, 15, 20]
     assert [frame.timestamp_s for frame in extraction.frames] == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert {(frame.width, frame.height) for frame in extraction.frames} == {(96, 64)}
-    assert (extraction.decoded_count, extraction.complaints) == (25, ())
+    assert (extraction.frame_count, extraction.complaints) == (25, ())
     assert ClipExtraction.from_json(extraction.to_json()) == extraction
 
 
@@ -59,7 +59,7 @@ def test_a_maximum_does_not_trust_the_header(make_clip: MakeClip) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     everything, _ = extract(path)
     extraction, _ = extract(path, max_per_clip=4)
-    count = everything.decoded_count
+    count = everything.frame_count
     assert 10 < count < 110
     assert len(extraction.frames) == 4
     assert max(np.diff(indices(extraction))) - min(np.diff(indices(extraction))) <= 1
@@ -121,7 +121,7 @@ def test_a_truncated_clip_is_used_and_told(make_clip: MakeClip) -> None:
     path = make_clip("clip.mkv", count=60, options={"g": "10"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     extraction, images = extract(path)
-    assert 10 < len(images) == extraction.decoded_count < 50
+    assert 10 < len(images) == extraction.frame_count < 50
     assert [code for code, _ in extraction.complaints][:1] == ["clip_truncated"]
     assert "declares 6.00 s" in extraction.complaints[0][1]
 
@@ -137,7 +137,7 @@ def test_frames_missing_in_between_are_told(make_clip: MakeClip) -> None:
     extraction, _ = extract(path)
     codes = [code for code, _ in extraction.complaints]
     assert "clip_frames_missing" in codes
-    assert f"20 frames in 2.00 s, but {extraction.decoded_count} frames" in extraction.complaints[0][1]
+    assert f"20 frames in 2.00 s, but {extraction.frame_count} frames" in extraction.complaints[0][1]
 
 
 def test_a_sound_track_longer_than_the_pictures_is_no_truncation(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_sound_track_longer_than_the_pictures_is_no_truncation(tmp_path: Path)
             frame.sample_rate, frame.pts, frame.time_base = 8000, second * 8000, Fraction(1, 8000)
             container.mux(sound.encode(frame))
     extraction, _ = extract(path)
-    assert (extraction.decoded_count, extraction.complaints) == (10, ())
+    assert (extraction.frame_count, extraction.complaints) == (10, ())
 
 
 @pytest.mark.parametrize(("quality", "expected"), [(95, (1, 1)), (90, (1, 1)), (89, (2, 2))])
@@ -179,6 +179,6 @@ def test_real_clips_give_the_known_number_of_frames(
 ) -> None:
     path = shared_data("videos") / name
     extraction = extract_clip(path, tmp_path / "images", ExtractionSettings(rate_hz=240.0, jpeg_quality=50))
-    assert extraction.decoded_count == len(extraction.frames) == count
+    assert extraction.frame_count == len(extraction.frames) == count
     codes = [code for code, _ in extraction.complaints]
     assert codes == (["clip_frames_missing"] if "tree" in name else [])

@@ -41,7 +41,7 @@ for line in sys.stdin:
         answer("unreadable", message="not a video"); continue
     if name == "full":
         answer("os_error", errno=28, message="No space left on device"); continue
-    answer("done", frames=[], decoded_count=7, blurred_count=0, similar_count=0, complaints=[])
+    answer("done", frames=[], frame_count=7, decoded_count=7, blurred_count=0, similar_count=0, complaints=[])
 """
 
 

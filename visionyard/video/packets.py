@@ -1,0 +1,126 @@
+"""The packets of a video, read without decoding them: true times, and which of them a few wanted frames need."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av.error
+import numpy as np
+
+from visionyard.video.probe import has_presentation_stamps, open_video, video_info
+
+# Codecs and containers in which each packet holds one frame that is shown, and states when. Not so: VP8 (frames that
+# are never shown), MPEG-4 part 2 out of AVI (two frames in one packet), transport streams (packets are guessed).
+_EXACT_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mjpeg", "ffv1", "prores", "dnxhd"}
+_EXACT_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+# Passing over fewer packets than these saves less than starting the decoder anew costs its threads.
+_LEAST_GAP = 8
+
+
+@dataclass(frozen=True)
+class Packets:
+    """The packets of a video in the order of decoding; 9 bytes of memory each.
+
+    Attributes:
+        stamps: (N,) int64, in ticks: when each frame is shown.
+        is_key: (N,) bool: decoding can begin here.
+        tick_s: Length of a tick.
+        last_duration_s: How long the frame shown last is shown, 0 when the file does not say.
+        is_exact: Whether every packet is one frame, shown at its stamp: then packets tell all about the frames.
+    """
+
+    stamps: np.ndarray
+    is_key: np.ndarray
+    tick_s: Fraction
+    last_duration_s: Fraction
+    is_exact: bool
+
+    def times_s(self) -> list[Fraction]:
+        """Return the times at which frames are shown, from the earliest one, ascending."""
+        ordered = np.sort(self.stamps)
+        return [int(tick) * self.tick_s for tick in ordered - ordered[:1]]
+
+    def end_s(self, rate_hz: Fraction) -> Fraction:
+        """Return when the frame shown last ends, from the earliest one; where no packet says, by the frame rate."""
+        span = int(self.stamps.max() - self.stamps.min())
+        return span * self.tick_s + (self.last_duration_s or 1 / rate_hz)
+
+    def needed_for(self, places: Sequence[int]) -> np.ndarray:
+        """Return which packets have to be decoded to see some of the frames.
+
+        Args:
+            places: Of the frames in presentation order, ascending.
+
+        Returns:
+            (N,) bool. Each run of needed packets begins with a key packet that is shown no later than the frames wanted
+            of it: frames that are shown before the key packet they follow lean on what came before it.
+        """
+        order = np.argsort(self.stamps, kind="stable")
+        keys = np.flatnonzero(self.is_key)
+        starts = np.zeros(len(self.stamps) + 1, np.int64)
+        for place in places:
+            packet = int(order[place])
+            before = int(np.searchsorted(keys, packet, side="right")) - 1
+            while before > 0 and self.stamps[keys[before]] > self.stamps[packet]:
+                before -= 1
+            starts[keys[before]] += 1
+            starts[packet + 1] -= 1
+        return _without_small_gaps(np.cumsum(starts[:-1]) > 0)
+
+
+def _without_small_gaps(is_needed: np.ndarray) -> np.ndarray:
+    edges = np.flatnonzero(np.diff(is_needed.astype(np.int8)))
+    filled = is_needed.copy()
+    for end, start in pairwise(edges):
+        if is_needed[end] and start - end < _LEAST_GAP:
+            filled[end + 1 : start + 1] = True
+    return filled
+
+
+def read_packets(path: Path, *, name: str = "") -> Packets:
+    """Read the packets of a video.
+
+    This tells a video's true length, whatever its header says, for the cost of reading the file.
+
+    Args:
+        path: The file.
+        name: What to call it in errors; empty takes `path`.
+
+    Raises:
+        MediaError: Not a readable video.
+    """
+    with open_video(path, name=name) as (container, stream):
+        has_stamps = has_presentation_stamps(container)
+        is_exact = stream.codec_context.name in _EXACT_CODECS and container.format.name in _EXACT_CONTAINERS
+        stamps, keys, is_timed = array("q"), bytearray(), True
+        last_duration, last_stamp = 0, None
+        try:
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                is_exact = is_exact and packet.pts is not None and not packet.is_discard and not packet.is_corrupt
+                if packet.is_discard:
+                    continue
+                stamp = packet.pts if packet.pts is not None and has_stamps else packet.dts
+                is_timed = is_timed and stamp is not None
+                stamps.append(stamp if stamp is not None else len(stamps))
+                keys.append(packet.is_keyframe)
+                if last_stamp is None or stamps[-1] > last_stamp:
+                    last_stamp, last_duration = stamps[-1], packet.duration or 0
+        except av.error.MemoryError:
+            raise
+        except av.error.FFmpegError:
+            is_exact = False  # what follows cannot be read; decoding ends at the same place and says so
+        tick_s = Fraction(stream.time_base if is_timed else 1 / video_info(container, stream).rate_hz)
+        return _packets(stamps, keys, tick_s, last_duration * tick_s, is_exact=is_exact and is_timed)
+
+
+def _packets(stamps: Any, keys: bytearray, tick_s: Fraction, last_duration_s: Fraction, *, is_exact: bool) -> Packets:
+    ticks, is_key = np.asarray(stamps, np.int64), np.frombuffer(keys, np.uint8).astype(bool)
+    # A video that begins with what cannot be decoded, or shows two frames at a time, is decoded whole.
+    is_orderly = len(ticks) > 0 and is_key[0] and ticks[0] == ticks.min() and len(np.unique(ticks)) == len(ticks)
+    return Packets(ticks, is_key, tick_s, last_duration_s, bool(is_exact and is_orderly))
