@@ -10,9 +10,10 @@ from visionyard.evaluation.evaluate import read_curves, read_metrics
 from visionyard.evaluation.report.attachments import read_benchmark, read_bundle, read_parity, read_training
 from visionyard.evaluation.report.dataset_part import dataset_part
 from visionyard.evaluation.report.images_part import images_part
-from visionyard.evaluation.report.page import render_page
+from visionyard.pages import render_page
 
 _DEFAULT_TITLE = "Training report"
+SCRIPTS = ("gallery.js", "results.js", "origins.js", "report.js")
 
 
 def build_report(
@@ -67,5 +68,5 @@ def build_report(
         "benchmark": read_benchmark(benchmark) if benchmark else None,
         "lineage": {"dataset_digest": version.digest, **metrics["lineage"], **facts, **(lineage or {})},
     }
-    write_atomic(target, render_page(content))
+    write_atomic(target, render_page(content, package=__package__, scripts=SCRIPTS))
     return target

@@ -2,12 +2,15 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 
 import pytest
 
-from visionyard.evaluation.report.page import render_page, script_json
+from visionyard.evaluation.report import build
+from visionyard.pages import render_page, script_json
 
+PAGES = {"report": ("visionyard.evaluation.report", build.SCRIPTS)}
 HOSTILE = [
     "</script><script>alert(1)</script>",
     "<!--<script>",
@@ -40,7 +43,7 @@ class _Scripts(HTMLParser):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_content_comes_through_and_stays_content(text: str) -> None:
-    page = render_page({"title": text, "value": [text]})
+    page = render_page({"title": text, "value": [text]}, package="visionyard.evaluation.report", scripts=["report.js"])
     parsed = _Scripts()
     parsed.feed(page)
     assert len(parsed.texts) == 2
@@ -54,7 +57,7 @@ def test_the_json_block_holds_no_markup() -> None:
 
 
 def test_the_policy_allows_this_script_and_style_only() -> None:
-    page = render_page({"title": "x"})
+    page = render_page({"title": "x"}, package="visionyard.evaluation.report", scripts=["report.js"])
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
     for kind, pattern in (("style", r"<style>(.*?)</style>"), ("script", r"<script>(.*?)</script>")):
@@ -66,7 +69,8 @@ def test_the_policy_allows_this_script_and_style_only() -> None:
     assert "unsafe" not in policy[1]
 
 
-def test_nothing_points_to_a_network() -> None:
-    page = render_page({"title": "x"})
+@pytest.mark.parametrize(("package", "scripts"), PAGES.values(), ids=PAGES)
+def test_nothing_points_to_a_network(package: str, scripts: Sequence[str]) -> None:
+    page = render_page({"title": "x"}, package=package, scripts=scripts)
     assert set(re.findall(r"https?://[^\"'\s)]*", page)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"@import|url\(|localStorage|sessionStorage|document\.cookie|innerHTML|\beval\(", page)

@@ -8,30 +8,34 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from string import Template
 from typing import Any
 
-_SCRIPTS = ("dom.js", "charts.js", "gallery.js", "results.js", "origins.js", "report.js")
+# What pages share, before their own.
+_SCRIPTS = ("dom.js", "charts.js")
 # Inside <script> only `</script`, `<!--` and `<script` end or change the text; `&` matters to readers of XHTML, and the
 # two separators end a line of JavaScript.
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def render_page(content: Mapping[str, Any]) -> str:
+def render_page(content: Mapping[str, Any], *, package: str, scripts: Sequence[str]) -> str:
     """Return the page as text.
 
     Args:
-        content: Plain values as report.js reads them; `title` is also the document's title.
+        content: Plain values as the scripts read them; `title` is also the document's title.
+        package: Where the page's own scripts lie.
+        scripts: Their file names, in order; the last one puts the page together.
 
     Raises:
         ValueError: `content` holds NaN or infinity.
     """
-    style = _read("report.css")
+    style = _read(__package__, "page.css")
     # One strict function around all scripts: nothing becomes global, nothing of the page around can be named by them.
-    script = '(() => {\n"use strict";\n' + "\n".join(_read(name) for name in _SCRIPTS) + "})();\n"
-    return Template(_read("template.html")).substitute(
+    texts = [*(_read(__package__, name) for name in _SCRIPTS), *(_read(package, name) for name in scripts)]
+    script = '(() => {\n"use strict";\n' + "\n".join(texts) + "})();\n"
+    return Template(_read(__package__, "template.html")).substitute(
         title=html.escape(content["title"]),
         policy=f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'",
@@ -53,5 +57,5 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _read(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _read(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
