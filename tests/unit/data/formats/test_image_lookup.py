@@ -1,0 +1,62 @@
+"""Which image a name in a label file means."""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from visionyard.data.formats.image_lookup import ImageLookup, NotFound
+
+
+def resolve(scan: Any, images: str, references: list[str], *, beside: str = ".", split: Any = None) -> list[str]:
+    lookup = ImageLookup(scan(dict.fromkeys(images.split(), "")))
+    found = lookup.resolve(references, beside=PurePosixPath(beside), split=split)
+    return [each.code if isinstance(each, NotFound) else each.name for each in found]
+
+
+@pytest.mark.parametrize(
+    ("images", "reference", "beside", "split", "expected"),
+    [
+        pytest.param("a.jpg", "a.jpg", ".", None, "a.jpg", id="beside"),
+        pytest.param("x/a.jpg y/a.jpg", "a.jpg", "x", None, "x/a.jpg", id="the one beside"),
+        pytest.param("x/a.jpg y/a.jpg", "y/a.jpg", "x", None, "y/a.jpg", id="from the root"),
+        pytest.param("x/a.jpg y/a.jpg", "./x/a.jpg", ".", None, "x/a.jpg", id="dot"),
+        pytest.param("x/a.jpg y/a.jpg", "../x/a.jpg", "labels", None, "x/a.jpg", id="up and down"),
+        pytest.param("x/a.jpg y/a.jpg", "C:\\data\\x\\a.jpg", ".", None, "x/a.jpg", id="Windows"),
+        pytest.param("x/a.jpg y/a.jpg", "/home/me/set/x/a.jpg", "l", None, "x/a.jpg", id="absolute"),
+        pytest.param("s/x/a.jpg s/y/a.jpg", "x/a.jpg", "l", None, "s/x/a.jpg", id="in a folder that is not named"),
+        pytest.param("x/a.jpg y/a.jpg", "a.jpg", "l", None, "ambiguous_image", id="two of the name"),
+        pytest.param("train/a.jpg val/a.jpg", "a.jpg", "l", "val", "val/a.jpg", id="by the split"),
+        pytest.param("l/i/a.jpg k/a.jpg", "a.jpg", "l", None, "l/i/a.jpg", id="below the label file"),
+        pytest.param("i/a.jpg", "frames/a.jpg", ".", None, "i/a.jpg", id="by its name alone"),
+        pytest.param("valid/a.jpg", "train/a.jpg", ".", None, "ambiguous_image", id="of another split"),
+        pytest.param("a.jpg", "b.jpg", ".", None, "image_not_found", id="missing"),
+        pytest.param("a.jpg", "", ".", None, "image_not_found", id="empty"),
+        pytest.param("a.jpg", "../../../etc/passwd", ".", None, "image_not_found", id="outside"),
+        pytest.param("a.jpg", "/etc/passwd", ".", None, "image_not_found", id="absolute, outside"),
+        pytest.param("a.jpg", "a\0.jpg", ".", None, "image_not_found", id="NUL"),
+        pytest.param("a.jpg", "x/" * 100_000 + "b.jpg", ".", None, "image_not_found", id="very long"),
+    ],
+)
+def test_one_name(scan: Any, images: str, reference: str, beside: str, split: Any, expected: str) -> None:
+    assert resolve(scan, images, [reference], beside=beside, split=split) == [expected]
+
+
+def test_an_image_of_a_missing_folder_is_not_taken_for_one_of_another(scan: Any) -> None:
+    names = ["clip1/1.jpg", "clip2/1.jpg", "clip1/2.jpg"]
+    assert resolve(scan, "clip2/1.jpg clip2/2.jpg", names) == ["image_not_found", "clip2/1.jpg", "clip2/2.jpg"]
+
+
+def test_two_names_of_one_left_image_are_not_guessed(scan: Any) -> None:
+    assert resolve(scan, "i/1.jpg", ["clip1/1.jpg", "clip2/1.jpg"]) == ["ambiguous_image"] * 2
+
+
+def test_the_same_image_twice(scan: Any) -> None:
+    assert resolve(scan, "i/1.jpg", ["1.jpg", "i/1.jpg"]) == ["i/1.jpg"] * 2
+
+
+def test_long_names_are_cut_in_messages(scan: Any) -> None:
+    lookup = ImageLookup(scan({"a.jpg": ""}))
+    (found,) = lookup.resolve(["y" * 5000], beside=PurePosixPath())
+    assert isinstance(found, NotFound)
+    assert len(found.message) < 200

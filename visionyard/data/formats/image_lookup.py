@@ -1,0 +1,116 @@
+"""Which image of the source a label file means: names are looked up among the files listed, never opened as paths."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from visionyard.data.formats.reading import split_of_path
+from visionyard.data.formats.source_tree import SourceFile, SourceTree
+from visionyard.data.items import Split
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+_SHOWN_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class NotFound:
+    """Why a name means no image: a problem code and what is wrong."""
+
+    code: str
+    message: str
+
+
+class ImageLookup:
+    """The images of a source by their names."""
+
+    def __init__(self, tree: SourceTree) -> None:
+        self._by_path = {file.path: file for file in tree.images()}
+        self._by_name: dict[str, list[SourceFile]] = defaultdict(list)
+        for file in self._by_path.values():
+            self._by_name[file.path.name].append(file)
+
+    def resolve(
+        self, references: Sequence[str], *, beside: PurePosixPath, split: Split | None = None
+    ) -> list[SourceFile | NotFound]:
+        """Return the image that each name in a label file means.
+
+        A name is taken from the label file's folder or one above it; else the image is taken whose path ends like the
+        name, or with which the name ends. What is left is looked for by file name alone, where only one image and only
+        one name can be meant: the folders of another machine say nothing.
+
+        Args:
+            references: As written, all those of the label file.
+            beside: The label file's folder.
+            split: The split that the label file is for; decides between images that are alike.
+
+        Returns:
+            An entry for each reference; two may have the same image.
+        """
+        paths = [_as_path(reference) for reference in references]
+        found = [self._by_suffix(path, beside, split) for path in paths]
+        taken = {each.name for each in found if isinstance(each, SourceFile)}
+        left = Counter(path.name for path, each in zip(paths, found) if each is None)
+        return [
+            each or self._by_file_name(path, reference, taken, left)
+            for path, reference, each in zip(paths, references, found)
+        ]
+
+    def _by_suffix(
+        self, path: PurePosixPath, beside: PurePosixPath, split: Split | None
+    ) -> SourceFile | NotFound | None:
+        for base in (beside, *beside.parents):
+            exact = self._by_path.get(base / path)
+            if exact is not None:
+                return exact
+        alike = [(_common(path, file.path), file) for file in self._by_name.get(path.name, ())]
+        whole = [
+            (count, file) for count, file in alike if count == len(path.parts) or 1 < count == len(file.path.parts)
+        ]
+        most = max((count for count, _ in whole), default=0)
+        best = [file for count, file in whole if count == most]
+        for is_meant in (
+            lambda file: file.path.is_relative_to(beside),
+            lambda file: split is not None and split_of_path(file.path) == split,
+        ):
+            if len(best) > 1:
+                best = [file for file in best if is_meant(file)] or best
+        if len(best) > 1:
+            names = ", ".join(file.name for file in best[:3])
+            return NotFound("ambiguous_image", f"{_shown(str(path))} could be {names}; write its folder, too")
+        return best[0] if best else None
+
+    def _by_file_name(
+        self, path: PurePosixPath, reference: str, taken: set[str], left: Counter[str]
+    ) -> SourceFile | NotFound:
+        files = [file for file in self._by_name.get(path.name, ()) if file.name not in taken]
+        if len(files) == 1 and left[path.name] == 1 and not _is_of_another_split(path, files[0].path):
+            return files[0]
+        if files:
+            names = ", ".join(file.name for file in files[:3])
+            return NotFound("ambiguous_image", f"{_shown(reference)} is not in the source; not clear whether {names}")
+        return NotFound("image_not_found", f"there is no image {_shown(reference)} in the source")
+
+
+def _as_path(reference: str) -> PurePosixPath:
+    text = _DRIVE.sub("", reference.replace("\\", "/"))
+    return PurePosixPath(*(part for part in text.split("/") if part not in {"", ".", ".."}))
+
+
+def _common(first: PurePosixPath, second: PurePosixPath) -> int:
+    count = 0
+    for one, other in zip(reversed(first.parts), reversed(second.parts)):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _is_of_another_split(reference: PurePosixPath, file: PurePosixPath) -> bool:
+    splits = {split_of_path(reference), split_of_path(file)} - {None}
+    return len(splits) > 1
+
+
+def _shown(reference: str) -> str:
+    return repr(reference if len(reference) <= _SHOWN_LENGTH else f"{reference[:_SHOWN_LENGTH]}...")
