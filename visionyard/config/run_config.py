@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 SourceKind = Literal[
-    "auto", "clips_by_class", "clips_cvat", "images_coco", "images_voc", "images_yolo", "images_by_class", "images_idx"
+    "auto",
+    "clips_by_class",
+    "clips_cvat",
+    "images_coco",
+    "images_voc",
+    "images_yolo",
+    "images_by_class",
+    "images_idx",
+    "images_csv",
 ]
 SplitMode = Literal["group", "published"]
 ExportFormat = Literal["onnx", "torchscript", "onnx-fp16", "onnx-int8", "openvino"]

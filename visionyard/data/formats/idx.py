@@ -256,4 +256,5 @@ FORMAT = SourceFormat(
     expected="train-images-idx3-ubyte.gz beside train-labels-idx1-ubyte.gz, likewise t10k-... or test-...",
     evidence=evidence,
     read=read,
+    is_container=is_container,
 )
