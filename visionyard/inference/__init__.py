@@ -3,7 +3,7 @@
 from visionyard.inference.backends import Backend, TorchBackend, TorchScriptBackend, load_backend
 from visionyard.inference.bundle import Bundle, BundleManifest
 from visionyard.inference.choice import FormatChoice, choose_format
-from visionyard.inference.drawing import class_colour, draw_prediction
+from visionyard.inference.drawing import draw_prediction
 from visionyard.inference.onnx_backend import OnnxBackend, OnnxOptions
 from visionyard.inference.paths import PathPrediction, predict_paths, prediction_to_json
 from visionyard.inference.predictor import Predictor
@@ -20,7 +20,6 @@ __all__ = [
     "TorchBackend",
     "TorchScriptBackend",
     "choose_format",
-    "class_colour",
     "draw_prediction",
     "load_backend",
     "predict_paths",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from visionyard.geometry import Mask
-from visionyard.inference import class_colour, draw_prediction
+from visionyard.inference import draw_prediction
+from visionyard.pages.marks import class_colour
 from visionyard.transforms import Classification, Detections
 
 CLASSES = ["cat", "dog", "señor"]
