@@ -45,12 +45,14 @@ class ObjectInfo:
         size: Bytes.
         etag: Changes when the content does; what it is made of is the store's matter. Empty when the store gives none.
         address: Its own full address; may hold a password or a signature, hence never shown.
+        modified_s: When it was last written, seconds since 1970 by the store's clock; 0 when the store does not say.
     """
 
     key: str
     size: int
     etag: str
     address: str = field(repr=False)
+    modified_s: float = field(default=0.0, compare=False)
 
 
 class Store(ABC):

@@ -100,7 +100,7 @@ class LocalStore(Store):
     @staticmethod
     def _info(path: Path, key: str) -> ObjectInfo:
         status = path.stat()
-        return ObjectInfo(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", str(path))
+        return ObjectInfo(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", str(path), status.st_mtime)
 
 
 @contextmanager

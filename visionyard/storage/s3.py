@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -125,6 +126,7 @@ class S3Store(Store):
                     size=entry.size,
                     etag=entry.etag or "",
                     address=f"s3://{self._bucket}/{entry.object_name}",
+                    modified_s=_seconds(entry.last_modified),
                 )
                 for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
                 if not entry.is_dir and not entry.object_name.endswith("/")
@@ -143,7 +145,8 @@ class S3Store(Store):
             raise self._explained(error) from None
         except (MinioException, HTTPError, ValueError) as error:
             raise self._explained(error) from None
-        return [ObjectInfo(self._key.rpartition("/")[2], status.size, status.etag or "", self.address)]
+        name, modified_s = self._key.rpartition("/")[2], _seconds(status.last_modified)
+        return [ObjectInfo(name, status.size, status.etag or "", self.address, modified_s)]
 
     def exists(self) -> bool:
         """See Store."""
@@ -252,6 +255,10 @@ class S3Store(Store):
         for secret in (self._secret_key, self._session_token, self._access_key):
             text = text.replace(secret, "***") if secret else text
         return text
+
+
+def _seconds(time: datetime | None) -> float:
+    return time.timestamp() if time else 0.0
 
 
 def _is_transient(error: BaseException) -> bool:

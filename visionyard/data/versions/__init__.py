@@ -3,15 +3,24 @@
 Content-addressed: what two versions share is stored once (layout.py, packs.py, manifest.py say how).
 """
 
+from visionyard.data.versions.collect import CollectReport, collect
 from visionyard.data.versions.layout import is_version_address
+from visionyard.data.versions.listing import VersionInfo, list_store
+from visionyard.data.versions.pull import PullReport, pull
 from visionyard.data.versions.push import PushReport, push
 from visionyard.data.versions.remote import Extent, RemoteVersion, open_version
 
 __all__ = [
+    "CollectReport",
     "Extent",
+    "PullReport",
     "PushReport",
     "RemoteVersion",
+    "VersionInfo",
+    "collect",
     "is_version_address",
+    "list_store",
     "open_version",
+    "pull",
     "push",
 ]

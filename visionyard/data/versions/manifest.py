@@ -139,7 +139,8 @@ def _runs(manifest: Manifest) -> list[list[int]]:
     follows = (manifest.pack_numbers[1:] == manifest.pack_numbers[:-1]) & (manifest.offsets[1:] == ends[:-1])
     first = np.concatenate([[0], np.flatnonzero(~follows) + 1])
     counts = np.diff([*first, len(manifest.sizes)])
-    return np.stack([manifest.pack_numbers[first], manifest.offsets[first], counts], axis=1).tolist()
+    columns = (manifest.pack_numbers[first], manifest.offsets[first], counts)
+    return [[int(value) for value in run] for run in zip(*columns, strict=True)]
 
 
 def decode_manifest(data: bytes, *, address: str, version_id: str) -> Manifest:

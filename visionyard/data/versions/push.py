@@ -24,8 +24,9 @@ from visionyard.data.versions.manifest import (
 from visionyard.data.versions.packs import PackWriter, Place, item_key, list_packs, metadata_key, read_tables
 from visionyard.data.versions.pages import deflate, encode_page, make_page
 from visionyard.data.versions.references import write_tag
+from visionyard.data.versions.remote import load_manifest
 from visionyard.digests import sha256_file
-from visionyard.errors import StorageError
+from visionyard.errors import ArtifactError, StorageError
 
 _TRY_COUNT = 3
 
@@ -83,15 +84,10 @@ def push(folder: Path, store: str, *, tag: str = "") -> PushReport:
     sent = _Sent(local.size_bytes())
     for _ in range(_TRY_COUNT):
         manifest, new_item_count = _send_blobs(local, store, sent)
-        if _are_there(store, manifest):
+        if _are_there(store, manifest) and _publish(store, manifest, sent):
             break
     else:
         raise StorageError(f"{store}: packs vanish while they are relied upon; run `gc` with a longer grace period")
-    content = encode_manifest(manifest)
-    address = manifest_address(store, manifest.version_id)
-    if not storage.exists(address):
-        storage.write_bytes(address, content)
-        sent.add(len(content))
     if wanted_tag:
         write_tag(store, wanted_tag, manifest.version_id)
     return PushReport(
@@ -156,6 +152,25 @@ def list_condemned(store: str) -> dict[str, storage.ObjectInfo]:
         StorageError: The store refused or timed out.
     """
     return {info.key: info for info in storage.list_objects(storage.join(store, CONDEMNED))}
+
+
+def _publish(store: str, manifest: Manifest, sent: _Sent) -> bool:
+    """Make a version visible; return whether its packs are still there, however long this process was asleep."""
+    if not _is_whole(store, manifest.version_id):
+        content = encode_manifest(manifest)
+        storage.write_bytes(manifest_address(store, manifest.version_id), content)
+        sent.add(len(content))
+    return _is_whole(store, manifest.version_id)
+
+
+def _is_whole(store: str, version_id: str) -> bool:
+    """Return whether the version is in the store with all its packs, perhaps other ones than those of this push."""
+    if not storage.exists(manifest_address(store, version_id)):
+        return False
+    try:
+        return _are_there(store, load_manifest(store, version_id))
+    except ArtifactError:
+        return False  # damaged: written anew
 
 
 def _are_there(store: str, manifest: Manifest) -> bool:

@@ -41,15 +41,18 @@ def read_stored(store: str, manifest: Manifest, positions: Iterable[int]) -> Ite
         StorageError: A pack is missing, or the store refused or timed out.
     """
     reads = _plan(manifest, positions)
+    if len(reads) == 1:  # many callers read one run of items each, from threads of their own
+        yield from _blobs(manifest, reads[0], _read_range(store, reads[0]))
+        return
     pool = ThreadPoolExecutor(min(THREADS, len(reads)) or 1)
     waiting: deque[tuple[_Read, Future[bytes]]] = deque()
     try:
         for read in reads:
             waiting.append((read, pool.submit(_read_range, store, read)))
             if len(waiting) > THREADS:
-                yield from _blobs(manifest, *waiting.popleft())
+                yield from _awaited(manifest, *waiting.popleft())
         while waiting:
-            yield from _blobs(manifest, *waiting.popleft())
+            yield from _awaited(manifest, *waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -135,8 +138,12 @@ def _read_range(store: str, read: _Read) -> bytes:
     return storage.read_bytes(pack_address(store, read.pack), offset=read.offset, size=read.size)
 
 
-def _blobs(manifest: Manifest, read: _Read, future: Future[bytes]) -> Iterator[tuple[int, bytes]]:
-    data = memoryview(future.result())
+def _awaited(manifest: Manifest, read: _Read, future: Future[bytes]) -> Iterator[tuple[int, bytes]]:
+    return _blobs(manifest, read, future.result())
+
+
+def _blobs(manifest: Manifest, read: _Read, content: bytes) -> Iterator[tuple[int, bytes]]:
+    data = memoryview(content)
     for position in read.positions:
         start = int(manifest.offsets[position]) - read.offset
         yield position, bytes(data[start : start + int(manifest.sizes[position])])

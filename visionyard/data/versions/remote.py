@@ -6,7 +6,7 @@ that the first item of a fresh process takes two round trips and every further o
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,12 @@ from visionyard.data.versions.manifest import Manifest, decode_manifest
 from visionyard.data.versions.pages import Page, decode_page, item_starts, restore_columns
 from visionyard.data.versions.reading import checked_item, checked_metadata, read_stored, shard_range
 from visionyard.data.versions.references import resolve
-from visionyard.errors import ArtifactError
+from visionyard.errors import ArtifactError, ConfigError, StorageError
 
 # Pages that become one part of the table: some two thousand rows.
 _PAGE_BATCH = 64
+# Chunks of a file read at once, at most 64 KiB each.
+_CHUNK_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,21 @@ def load_manifest(store: str, version_id: str) -> Manifest:
     """Read the manifest of a version.
 
     Raises:
+        ConfigError: There is none.
         ArtifactError: It is damaged.
-        StorageError: There is none, or the store refused or timed out.
+        StorageError: The store refused or timed out.
     """
     address = manifest_address(store, version_id)
-    return decode_manifest(storage.read_bytes(address), address=address, version_id=version_id)
+    try:
+        data = storage.read_bytes(address)
+    except StorageError:
+        if storage.exists(address):
+            raise
+        raise ConfigError(
+            f"{storage.shown(store)}@{version_id[:12]}: there is no such version; `visionyard dataset list` shows what "
+            "is there"
+        ) from None
+    return decode_manifest(data, address=address, version_id=version_id)
 
 
 class RemoteVersion:
@@ -110,11 +122,18 @@ class RemoteVersion:
             ArtifactError: The version has no such file, or it is damaged.
             StorageError: The store refused or timed out.
         """
+        return b"".join(self.file_chunks(path))
+
+    def file_chunks(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file in order, verified, some megabytes in memory; raises as `read_file`."""
         first = self._item_count + len(self.manifest.contents.page_lengths)
         for file in self.manifest.contents.files:
             if file.path == path:
-                chunks = self._metadata(range(first, first + file.chunk_count))
-                return b"".join(chunks[position] for position in sorted(chunks))
+                for start in range(first, first + file.chunk_count, _CHUNK_BATCH):
+                    positions = range(start, min(start + _CHUNK_BATCH, first + file.chunk_count))
+                    chunks = self._metadata(positions)
+                    yield from (chunks[position] for position in positions)
+                return
             first += file.chunk_count
         raise ArtifactError(f"{self.store}@{self.id[:12]}: has no file {path}; it has {', '.join(self.file_paths)}")
 
@@ -152,9 +171,13 @@ class RemoteVersion:
             if waiting.num_rows:
                 writer.write_table(waiting.combine_chunks())
 
+    def item_start(self, position: int) -> int:
+        """Return where an item begins in its shard."""
+        return int(self._starts[position])
+
     def item_hashes(self) -> Any:
         """Return the SHA-256 of the items in the order of the rows, (N, 32) uint8; reads the pages not yet seen."""
-        for numbers in self._page_batches(np.flatnonzero(~self._is_page_known)):
+        for numbers in self._page_batches(np.flatnonzero(~self._is_page_known).tolist()):
             self._load_pages(numbers)
         return self._hashes
 
@@ -253,10 +276,10 @@ class RemoteVersion:
             raise ArtifactError(f"{self.store}@{self.id[:12]}: has no {INDEX}; it holds {', '.join(self.file_paths)}")
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
 
-    def _page_batches(self, numbers: Sequence[int]) -> Iterable[Sequence[int]]:
+    def _page_batches(self, numbers: Sequence[int]) -> Iterator[Sequence[int]]:
         return (numbers[start : start + _PAGE_BATCH] for start in range(0, len(numbers), _PAGE_BATCH))
 
-    def _index_parts(self, schema: Any) -> Iterable[Any]:
+    def _index_parts(self, schema: Any) -> Iterator[Any]:
         import pyarrow as pa
 
         shards = [shard.name for shard in self.manifest.contents.shards for _ in range(shard.item_count)]

@@ -14,15 +14,9 @@ from visionyard.data.versions import is_version_address, open_version, push
 from visionyard.errors import ArtifactError, ConfigError
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty store of each kind."""
-    return str(tmp_path / "store") if request.param == "folder" else f"{request.getfixturevalue('s3')}/datasets"
-
-
 @pytest.fixture
-def dataset(shapes_dataset: Callable[..., Path]) -> Path:
-    return shapes_dataset("detection", train=90, val=20, test=10, size_px=24)
+def dataset(make_dataset: Callable[..., Path]) -> Path:
+    return make_dataset("first", 120)
 
 
 def test_index_files_and_images_are_those_of_the_folder(store: str, dataset: Path, tmp_path: Path) -> None:
