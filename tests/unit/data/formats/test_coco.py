@@ -310,7 +310,7 @@ def test_what_is_not_coco_is_refused_with_what_was_seen(scan: Any, content: str,
 
 def test_a_file_that_breaks_off_is_refused_with_the_place(scan: Any) -> None:
     text = json.dumps(document(annotation(), annotation()))[:-40]
-    with pytest.raises(DataError, match=rf"val\.json: not usable JSON at byte {text.rindex('name') - 1}: Unterminated"):
+    with pytest.raises(DataError, match=rf"val\.json: not usable JSON at byte {text.rindex(chr(34))}: Unterminated"):
         read(scan, {"a.jpg": "", "val.json": text})
 
 
