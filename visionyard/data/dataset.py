@@ -173,6 +173,12 @@ class Dataset:
         start, end = self._split_bounds.get(split, (0, 0))
         return end - start
 
+    def image_sizes(self, split: Split) -> np.ndarray:
+        """Return the bytes of each image of a split in key order, (N,) int64."""
+        start, end = self._split_bounds.get(split, (0, 0))
+        sizes: np.ndarray = self._table.column("image_size").slice(start, end - start).to_numpy()
+        return sizes
+
     def sample(self, split: Split, position: int) -> Sample:
         """Return one item of a split, positions from 0 in key order.
 
