@@ -37,6 +37,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def node_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what trainings leave on the node within the tests."""
+    folder = tmp_path_factory.getbasetemp() / "node-cache"
+    monkeypatch.setenv("VISIONYARD_CACHE_DIR", str(folder))
+    return folder
+
+
 @pytest.fixture
 def shared_data() -> Callable[[str], Path]:
     """Return a function from a data set's name to its folder, which skips the test where it is absent."""
