@@ -31,6 +31,7 @@ from visionyard.data.formats.reading import (
     split_of_path,
 )
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
+from visionyard.data.formats.split_names import split_of_file
 from visionyard.data.formats.xml_reading import number_of
 from visionyard.data.items import Problems, Split
 from visionyard.data.media import MEDIA_EXTENSIONS
@@ -177,7 +178,7 @@ def _read_table(
         problems.add("unreadable_labels", table.file.name, f"{error}; the rest of the file is left out")
     rows = rows[table.columns.has_header :]
     references = list(dict.fromkeys(completed(cells[table.columns.path]) for _, cells in rows))
-    split = _split_of_name(table.file)
+    split = split_of_file(table.file.path)
     found = dict(zip(references, lookup.resolve(references, beside=table.file.path.parent, split=split)))
     for line, cells in rows:
         image = found[completed(cells[table.columns.path])]
@@ -236,13 +237,7 @@ def _split(table: _Table, cells: list[str], image: SourceFile, note: partial[Non
     split = split_of_folder(text)
     if text and split is None:
         note("unknown_split", message=f"{text!r} is none of train, val and test; passed over")
-    return split or _split_of_name(table.file) or split_of_path(image.path)
-
-
-def _split_of_name(file: SourceFile) -> Split | None:
-    """Return the split that a word of a table's name, or its folder, stands for."""
-    of_words = (split_of_folder(word) for word in re.split(r"[-_. ]", file.path.stem))
-    return next((split for split in of_words if split is not None), None) or split_of_path(file.path)
+    return split or split_of_file(table.file.path) or split_of_path(image.path)
 
 
 def _are_shares(labels: Mapping[str, _Labels]) -> bool:

@@ -20,9 +20,10 @@ import numpy as np
 
 from visionyard.data.formats.class_names import find_class_names
 from visionyard.data.formats.packed_stream import PackedStream
-from visionyard.data.formats.reading import Reading, SourceFormat, SourceImage, split_of_folder, split_of_path
+from visionyard.data.formats.reading import Reading, SourceFormat, SourceImage
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.items import Problems, Split
+from visionyard.data.formats.split_names import split_of_file
+from visionyard.data.items import Problems
 from visionyard.errors import DataError, MediaError
 from visionyard.transforms.images import MAX_PIXEL_COUNT
 
@@ -196,7 +197,7 @@ def _image_shape(stream: PackedStream) -> tuple[int, tuple[int, ...]]:
 
 def _images(tree: SourceTree, each: _Set, names: Mapping[int, str], problems: Problems) -> Iterator[SourceImage]:
     """Yield the images of a set, read one after another; each is encoded when it is asked for."""
-    file, split = each.images, _split(each.images)
+    file, split = each.images, split_of_file(each.images.path)
     digit_count = len(str(each.count - 1))
     try:
         with PackedStream.of(tree, file) as stream:
@@ -227,13 +228,6 @@ def _check_end(stream: PackedStream, file: SourceFile, problems: Problems) -> No
     """Read to the end, where gzip has its check sum, and note what stands behind the last value."""
     if stream.read(1):
         problems.add("data_after_end", file.name, "more bytes than its header says; what is behind is not read")
-
-
-def _split(file: SourceFile) -> Split | None:
-    """Return the split that a word of a file's name, or its folder, stands for."""
-    words = re.split(r"[-_.]", file.path.name.lower())
-    of_name = ("test" if word == "t10k" else split_of_folder(word) for word in words)
-    return next((split for split in of_name if split is not None), None) or split_of_path(file.path)
 
 
 def _encoded(pixels: bytes, shape: tuple[int, ...]) -> bytes:

@@ -1,6 +1,7 @@
 """A file of many records, plain or packed by gzip, read from front to back in bounded memory."""
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 from typing import Self
@@ -10,6 +11,7 @@ from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.errors import MediaError
 
 GZIP = "application/gzip"
+_CHUNK_BYTES = 1 << 20
 
 
 class PackedStream:
@@ -22,6 +24,7 @@ class PackedStream:
         self._limits = limits
         self._packed_bytes = path.stat().st_size
         self._total_bytes = 0
+        self._is_packed = is_packed
         self._stream = gzip.open(path, "rb") if is_packed else path.open("rb")  # noqa: SIM115 closed at exit
 
     @classmethod
@@ -50,3 +53,15 @@ class PackedStream:
         if excess:
             raise MediaError(f"unpacking it {excess}")
         return data
+
+    def skip(self, size: int, /) -> None:
+        """Pass over bytes; packed ones have to be unpacked for that.
+
+        Raises:
+            MediaError: As in `read`.
+        """
+        if not self._is_packed:
+            self._stream.seek(size, os.SEEK_CUR)
+            return
+        while size > 0 and (data := self.read(min(size, _CHUNK_BYTES))):
+            size -= len(data)

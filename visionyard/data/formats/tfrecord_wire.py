@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 
@@ -107,7 +107,29 @@ def length_of(header: bytes) -> int | None:
     return int(length) if masked_crc32c(header[:8]) == crc else None
 
 
-def read_records(stream: BinaryIO) -> Iterator[Record]:
+class Source(Protocol):
+    """Bytes that come one after another."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, fewer only at the end."""
+
+    def skip(self, size: int, /) -> None:
+        """Pass over bytes."""
+
+
+def record_numbers(stream: Source) -> Iterator[int]:
+    """Yield 1, 2 ... for the records, good or not, that `read_records` would yield; their bytes are passed over."""
+    number = 0
+    while header := stream.read(HEADER_BYTES):
+        number += 1
+        yield number
+        length = length_of(header)
+        if length is None or length > MAX_RECORD_BYTES:
+            return
+        stream.skip(length + _FOOTER_BYTES)
+
+
+def read_records(stream: Source) -> Iterator[Record]:
     """Yield the records of a file, one at a time in memory.
 
     A record whose check sum is wrong is yielded with its fault, and the reading goes on. A length that is wrong, or
@@ -148,7 +170,7 @@ def _fault_of_header(header: bytes, length: int | None) -> str:
     return ""
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _read(stream: Source, size: int) -> bytes:
     """Return up to `size` bytes; memory is taken as they come, not as the length claims."""
     if size <= _CHUNK_BYTES:
         return stream.read(size)
