@@ -17,8 +17,11 @@ SourceKind = Literal[
     "images_voc",
     "images_yolo",
     "images_by_class",
+    "images_instance_masks",
+    "images_semantic_masks",
     "images_idx",
     "images_csv",
+    "images_tfrecord",
 ]
 SplitMode = Literal["group", "published"]
 ExportFormat = Literal["onnx", "torchscript", "onnx-fp16", "onnx-int8", "openvino"]

@@ -8,10 +8,7 @@ else byte for byte. Clips are only sniffed and hashed: a decoder that may crash 
 import os
 import re
 import shutil
-import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -24,19 +21,15 @@ from visionyard.config.run_config import SourceKind
 from visionyard.data.artifacts import CLIPS, IMAGES, PROBLEMS, SHARDS, write_manifest
 from visionyard.data.formats import SourceClip, SourceFormat, SourceImage, SourceTree, choose_format
 from visionyard.data.formats.archives import is_archive, unpack
-from visionyard.data.formats.reading import checked_boxes
+from visionyard.data.formats.reading import ImageLabels, Reading, checked_boxes
 from visionyard.data.formats.source_tree import report_unused
+from visionyard.data.image_loading import LoadedImage, loaded_in_order
 from visionyard.data.items import Box, Clip, Item, Problems, read_json_lines, write_json_lines
-from visionyard.data.media import EXTENSIONS, StoredImage, stored_image
+from visionyard.data.media import EXTENSIONS, StoredImage
 from visionyard.data.shards import ShardWriter
 from visionyard.digests import canonical_json, digest_of_lines, sha256_bytes, sha256_file
 from visionyard.errors import ConfigError, DataError, MediaError
 
-# Two threads keep two cores busy with decoding; four images each are in memory, so that neither waits for the disk.
-DECODE_THREADS = 2
-_WINDOW = 8
-# The largest image that is decoded at all has 540 MB of pixels; a longer file is something else.
-MAX_IMAGE_BYTES = 600 << 20
 _KEY_LENGTH = 100
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_-]+")
 _SHOWN_PROBLEMS = 5
@@ -51,7 +44,7 @@ class IngestReport:
         image_count: Images stored.
         clip_count: Clips stored.
         problem_count: Problems found; most of them left something out.
-        total_bytes: Of the stored images and clips.
+        total_bytes: Of the stored images, their semantic masks, and clips.
         kind: How the source was laid out.
         digest: Of the content: files, labels, groups and published splits.
         classes: Class names in the order of their ids.
@@ -86,7 +79,7 @@ def ingest(source: str, target: Path, *, kind: SourceKind = "auto", group_patter
     """Bring a source in as a `sources` artifact.
 
     Args:
-        source: Folder, archive or file: a path, s3://bucket/prefix or http(s) address.
+        source: Folder, archive or a file with many images or rows: a path, s3://bucket/prefix or http(s) address.
         target: The artifact's folder; appears when all is done.
         kind: How the source is laid out; `auto` looks.
         group_pattern: Regular expression on an item's path within the source, whose first group names its group. Where
@@ -107,15 +100,15 @@ def ingest(source: str, target: Path, *, kind: SourceKind = "auto", group_patter
         _require_space(target, tree.total_bytes)
         with atomic_folder(target) as work:
             packer = _Packer(work, pattern, problems)
-            classes = packer.pack(tree, source_format)
+            reading = packer.pack(tree, source_format)
             if not packer.counts[IMAGES] + packer.counts[CLIPS]:
                 raise DataError(_nothing_usable(label, source_format, problems))
-            report = packer.report(source_format.kind, classes)
+            report = packer.report(source_format.kind, reading.classes)
             values = {
                 "kind": source_format.kind,
                 "kind_evidence": evidence,
-                "task": source_format.task,
-                "classes": classes,
+                "task": reading.task or source_format.task,
+                "classes": list(report.classes),
                 "digest": report.digest,
                 "image_count": report.image_count,
                 "clip_count": report.clip_count,
@@ -168,11 +161,9 @@ def _opened(source: str, target: Path) -> Iterator[Path]:
 
 
 def _archive_of(path: Path, *, is_fetched: bool) -> Path | None:
-    """Return the archive that a source is; None when it is a folder of files."""
+    """Return the archive that a source is; None when it is a folder of files, or another file."""
     if path.is_file():
-        if not is_archive(path):
-            raise DataError(f"{path}: expected a folder or an archive (zip, tar, tar.gz), got another file")
-        return path
+        return path if is_archive(path) else None
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; check data.source")
     files = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
@@ -205,13 +196,15 @@ class _Packer:
         self.total_bytes = 0
         self.grouped_count = 0
 
-    def pack(self, tree: SourceTree, source_format: SourceFormat) -> list[str]:
-        """Write shards, index and problems; return the classes in the order of their ids."""
-        report_unused(tree, self._problems, wants_clips=source_format.takes_clips)
+    def pack(self, tree: SourceTree, source_format: SourceFormat) -> Reading:
+        """Write shards, index and problems; return what the source was read as."""
+        report_unused(
+            tree, self._problems, wants_clips=source_format.takes_clips, is_container=source_format.is_container
+        )
         reading = source_format.read(tree, self._problems)
         with ShardWriter(self._work / SHARDS, "clips" if source_format.takes_clips else "images") as shards:
             clips = (self._clip(tree, clip, shards) for clip in reading.clips)
-            images = self._images(tree, reading.images, shards)
+            images = self._images(tree, reading, shards)
             total = reading.item_count
             clip_lines = (clip.to_json() for clip in _with_progress(clips, total, "clip"))
             self.counts[CLIPS] = write_json_lines(self._work / CLIPS, clip_lines)
@@ -219,10 +212,11 @@ class _Packer:
             self.counts[IMAGES] = write_json_lines(self._work / IMAGES, image_lines)
         found = sorted(self._problems.found, key=lambda problem: problem.file)
         write_json_lines(self._work / PROBLEMS, (problem.to_json() for problem in found))
-        return sorted(self._seen_classes) if reading.classes is None else reading.classes
+        return reading
 
-    def report(self, kind: str, classes: list[str]) -> IngestReport:
-        """Return what was packed."""
+    def report(self, kind: str, listed: list[str] | None) -> IngestReport:
+        """Return what was packed; `listed` are the classes in the order of their ids, None: those seen."""
+        classes = sorted(self._seen_classes) if listed is None else listed
         return IngestReport(
             image_count=self.counts[IMAGES],
             clip_count=self.counts[CLIPS],
@@ -238,7 +232,7 @@ class _Packer:
         for name in (CLIPS, IMAGES):
             for record in read_json_lines(self._work / name):
                 # Where the bytes lie is a matter of packing; what they are stands in the record's hash.
-                yield canonical_json({key: value for key, value in record.items() if key != "blob"})
+                yield canonical_json({key: value for key, value in record.items() if key not in {"blob", "mask_blob"}})
 
     def _clip(self, tree: SourceTree, clip: SourceClip, shards: ShardWriter) -> Clip:
         file = clip.file
@@ -259,29 +253,44 @@ class _Packer:
             published_split=clip.published_split,
         )
 
-    def _images(self, tree: SourceTree, images: Iterable[SourceImage], shards: ShardWriter) -> Iterator[Item]:
-        for image, loaded in _loaded_in_order(tree, images):
+    def _images(self, tree: SourceTree, reading: Reading, shards: ShardWriter) -> Iterator[Item]:
+        for image, future in loaded_in_order(tree, reading.images, reading.class_map):
             try:
-                stored = loaded.result()
+                loaded = future.result()
             except MediaError as error:
                 self._problems.add("unreadable_image", image.file.name, f"{error}; left out")
                 continue
-            size_wh = (stored.width, stored.height)
+            self._problems.found += loaded.problems
+            size_wh = (loaded.stored.width, loaded.stored.height)
             if image.labels and image.labels.size_wh not in {None, size_wh}:
                 message = (
                     f"its boxes are for an image of {image.labels.size_wh} px, as displayed it has {size_wh}; left out"
                 )
                 self._problems.add("size_differs", image.labels.file, message)
                 continue
-            boxes = checked_boxes(image.labels, size_wh, self._problems) if image.labels else None
-            yield self._item(image, stored, boxes, shards)
+            boxes = self._boxes(image.labels, loaded.stored) if image.labels else None
+            yield self._item(image, loaded, boxes, reading.classes or [], shards)
+
+    def _boxes(self, labels: ImageLabels, stored: StoredImage) -> tuple[Box, ...] | None:
+        if stored.is_turned_unseen and any(box.mask for box in labels.boxes):
+            message = "whether its masks are turned as the image's EXIF orientation says cannot be told; save the image"
+            self._problems.add("mask_of_turned_image", labels.file, f"{message} upright; kept as unlabelled")
+            return None
+        return checked_boxes(labels, (stored.width, stored.height), self._problems)
 
     def _item(
-        self, image: SourceImage, stored: StoredImage, boxes: tuple[Box, ...] | None, shards: ShardWriter
+        self,
+        image: SourceImage,
+        loaded: LoadedImage,
+        boxes: tuple[Box, ...] | None,
+        classes: list[str],
+        shards: ShardWriter,
     ) -> Item:
-        name = image.file.name
+        name, stored, mask = image.file.name, loaded.stored, loaded.mask
         key = self._key(name)
-        self.total_bytes += len(stored.data)
+        files = [(key + stored.extension, stored.data)] + ([(f"{key}.mask.png", mask.data)] if mask else [])
+        blob, *mask_blobs = shards.add_together(files)
+        self.total_bytes += sum(len(data) for _, data in files)
         self._seen_classes |= {image.class_name} if image.class_name is not None else set()
         self._seen_classes |= {box.class_name for box in boxes or ()}
         return Item(
@@ -291,10 +300,13 @@ class _Packer:
             sha256=sha256_bytes(stored.data),
             width=stored.width,
             height=stored.height,
-            blob=shards.add(key + stored.extension, stored.data),
+            blob=blob,
             class_name=image.class_name,
             boxes=boxes,
             published_split=image.published_split,
+            mask_blob=mask_blobs[0] if mask else None,
+            mask_sha256=sha256_bytes(mask.data) if mask else None,
+            mask_classes=tuple(classes[class_id] for class_id in mask.class_ids) if mask else (),
         )
 
     def _key(self, name: str) -> str:
@@ -321,28 +333,3 @@ def _with_progress(items: Iterable[_Record], total: int, unit: str) -> Iterator[
         yield item
     if done:
         events.progress(total, total, unit=unit, label="stored")
-
-
-def _loaded_in_order(
-    tree: SourceTree, images: Iterable[SourceImage]
-) -> Iterator[tuple[SourceImage, "Future[StoredImage]"]]:
-    """Read and decode images in two threads, a few ahead of the one that is yielded."""
-    # Decoding switches Pillow's warnings off and on again, which two threads would do in each other's way.
-    with warnings.catch_warnings(), ThreadPoolExecutor(DECODE_THREADS) as pool:
-        warnings.simplefilter("ignore")
-        window: deque[tuple[SourceImage, Future[StoredImage]]] = deque()
-        try:
-            for image in images:
-                window.append((image, pool.submit(_load, tree, image)))
-                if len(window) == _WINDOW:
-                    yield window.popleft()
-            while window:
-                yield window.popleft()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _load(tree: SourceTree, image: SourceImage) -> StoredImage:
-    if image.file.size > MAX_IMAGE_BYTES:
-        raise MediaError(f"the file has {image.file.size} bytes, expected at most {MAX_IMAGE_BYTES}")
-    return stored_image(image.data() if image.data else tree.path(image.file.name).read_bytes())

@@ -83,10 +83,15 @@ class Item:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON line; those of a mask only where there is one."""
-        values = {**asdict(self), "boxes": None if self.boxes is None else [box.to_json() for box in self.boxes]}
+        # Not asdict, which copies each value deeply: a sixth of the time that ingest takes for a small image.
+        values = {
+            **vars(self),
+            "blob": self.blob.to_json(),
+            "boxes": None if self.boxes is None else [box.to_json() for box in self.boxes],
+        }
         if self.mask_blob is None:
-            values = {name: value for name, value in values.items() if not name.startswith("mask_")}
-        return values
+            return {name: value for name, value in values.items() if not name.startswith("mask_")}
+        return {**values, "mask_blob": self.mask_blob.to_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Item":

@@ -84,6 +84,9 @@ _QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _XML_START = re.compile(rb"^(?:\xef\xbb\xbf)?\s*<(?:\?xml|!--|!DOCTYPE|annotations?\b)")
 _TS_PACKET_BYTES = 188
 _ORIENTATION_TAG = 0x0112
+# Values of it that mirror the picture or turn it by 180 degrees, and those that turn it by 90.
+_SAME_SIZE = {2, 3, 4}
+_OTHER_SIZE = {5, 6, 7, 8}
 _PNG_BIT_DEPTH_AT = 24
 
 
@@ -149,6 +152,8 @@ class StoredImage:
         width: Pixels, as displayed.
         height: Pixels, as displayed.
         is_reencoded: Whether the bytes are not the original's.
+        is_turned_unseen: Whether EXIF turned the original in a way that leaves its size as it was, so that nothing
+            shows whether a mask beside it is turned too.
     """
 
     data: bytes
@@ -156,6 +161,7 @@ class StoredImage:
     width: int
     height: int
     is_reencoded: bool
+    is_turned_unseen: bool = False
 
 
 def stored_image(data: bytes) -> StoredImage:
@@ -170,19 +176,20 @@ def stored_image(data: bytes) -> StoredImage:
     """
     pixels = decode_image(data)
     height, width = pixels.shape[:2]
-    extension = _plain_extension(data)
+    image = open_image(data)
+    # Of a PNG, Pillow reads the pixels first: its EXIF may stand behind them.
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    is_turned_unseen = orientation in _SAME_SIZE or (orientation in _OTHER_SIZE and width == height)
+    extension = _plain_extension(image, data, is_upright=orientation == 1)
     if extension is not None:
         return StoredImage(data, extension, width, height, is_reencoded=False)
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, format="PNG")
-    return StoredImage(encoded.getvalue(), ".png", width, height, is_reencoded=True)
+    return StoredImage(encoded.getvalue(), ".png", width, height, True, is_turned_unseen)
 
 
-def _plain_extension(data: bytes) -> str | None:
-    image = open_image(data)
+def _plain_extension(image: Image.Image, data: bytes, *, is_upright: bool) -> str | None:
     is_animated = getattr(image, "is_animated", False)
-    # Of a PNG, Pillow reads the pixels first: its EXIF may stand behind them.
-    is_upright = image.getexif().get(_ORIENTATION_TAG, 1) == 1
     if image.mode not in {"RGB", "L"} or not is_upright or is_animated or "transparency" in image.info:
         return None
     if image.format == "JPEG":

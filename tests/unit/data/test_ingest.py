@@ -9,7 +9,7 @@ import tarfile
 import threading
 import zipfile
 from collections import Counter, namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from visionyard import events
-from visionyard.data import ingest as module
+from visionyard.data import image_loading
 from visionyard.data.artifacts import read_manifest, read_problems
 from visionyard.data.ingest import ingest
 from visionyard.data.items import Box, Clip, Item, read_json_lines
@@ -230,7 +230,7 @@ def test_bad_images_are_left_out_and_told(tmp_path: Path, target: Path) -> None:
 
 
 def test_an_oversized_file_is_not_read(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_IMAGE_BYTES", len(jpeg(1)) + 100)
+    monkeypatch.setattr(image_loading, "MAX_IMAGE_BYTES", len(jpeg(1)) + 100)
     ingest(write(tmp_path / "s", {"a/1.jpg": jpeg(1), "b/1.jpg": jpeg(2, (400, 300))}), target)
     assert codes(target) == {"b/1.jpg": "unreadable_image"}
 
@@ -345,7 +345,7 @@ def test_an_earlier_result_is_replaced(by_class: str, target: Path) -> None:
          r"src: nothing usable; expected a folder of images for each class.*problems: a/x\.jpg: the image cannot be"),
         ({"a/x.jpg": jpeg()}, "images_yolo", DataError, "src: no data.yaml with class names"),
         ({"x.bin": b"\1\2"}, "auto", DataError, "src: the layout is not recognised"),
-        ({"a/x.jpg": jpeg()}, "images_coco", ConfigError, "data.kind = 'images_coco'"),
+        ({"a/x.jpg": jpeg()}, "images_x", ConfigError, "data.kind = 'images_x'"),
         ({"a.jpg": jpeg(), "a.xml": "<!DOCTYPE a><annotation/>"}, "auto", DataError, "a.xml: refused"),
     ],
     ids=["no images", "all broken", "no names", "unknown layout", "unknown kind", "hostile XML"],
@@ -364,7 +364,7 @@ def test_sources_that_are_no_folder(tmp_path: Path, target: Path) -> None:
         ingest(str(tmp_path / "bare"), target)
     with pytest.raises(DataError, match=r"ghost: no such file or folder; check data\.source"):
         ingest(str(tmp_path / "ghost"), target)
-    with pytest.raises(DataError, match=r"one\.jpg: expected a folder or an archive \(zip, tar, tar\.gz\)"):
+    with pytest.raises(DataError, match=r"one\.jpg: the layout is not recognised: found 0 videos, 1 images"):
         ingest(str(tmp_path / "one.jpg"), target)
     with pytest.raises(StorageError, match="gs://x: expected a path"):
         ingest("gs://x", target)
@@ -383,14 +383,14 @@ def test_too_little_space_is_seen_before_anything_is_written(
 
 
 def test_a_disk_that_fills_up_leaves_nothing(by_class: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = ShardWriter.add
+    add = ShardWriter.add_together
 
-    def add_until_full(self: ShardWriter, name: str, data: bytes | Path) -> Any:
-        if name.startswith("dog"):
+    def add_until_full(self: ShardWriter, files: Sequence[tuple[str, bytes]]) -> Any:
+        if files[0][0].startswith("dog"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return add(self, name, data)
+        return add(self, files)
 
-    monkeypatch.setattr(ShardWriter, "add", add_until_full)
+    monkeypatch.setattr(ShardWriter, "add_together", add_until_full)
     with pytest.raises(OSError, match="No space left"):
         ingest(by_class, target)
     assert list(target.parent.iterdir()) == []

@@ -1,12 +1,33 @@
 """Annotation formats, one module each, and the choice among them."""
 
-from visionyard.data.formats import class_folders, coco, csv_labels, cvat_video, idx, pascal_voc, yolo_txt
+from visionyard.data.formats import (
+    class_folders,
+    coco,
+    csv_labels,
+    cvat_video,
+    idx,
+    instance_masks,
+    pascal_voc,
+    semantic_masks,
+    tfrecord,
+    yolo_txt,
+)
 from visionyard.data.formats.reading import Reading, SourceClip, SourceFormat, SourceImage
 from visionyard.data.formats.source_tree import SourceTree
 from visionyard.errors import ConfigError, DataError
 
 # Formats with label files; a folder for each class is what remains when a source has none.
-LABELLED = (coco.FORMAT, cvat_video.FORMAT, pascal_voc.FORMAT, yolo_txt.FORMAT, csv_labels.FORMAT, idx.FORMAT)
+LABELLED = (
+    coco.FORMAT,
+    cvat_video.FORMAT,
+    pascal_voc.FORMAT,
+    yolo_txt.FORMAT,
+    csv_labels.FORMAT,
+    idx.FORMAT,
+    instance_masks.FORMAT,
+    semantic_masks.FORMAT,
+    tfrecord.FORMAT,
+)
 BY_FOLDER = (class_folders.CLIPS, class_folders.IMAGES)
 FORMATS = {each.kind: each for each in (*LABELLED, *BY_FOLDER)}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from visionyard.data.formats.label_pictures import ClassMap
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Box, Problems, Split, Task, Track
 from visionyard.errors import ShapeError
@@ -102,6 +103,7 @@ class Reading:
         clips: Likewise.
         classes: Class names in the order of their ids; None: the sorted names that occur.
         task: What the labels train, where the kind leaves it open; None: what the kind says.
+        class_map: What the pictures of `SourceImage.mask_file` mean; None when there are none.
     """
 
     item_count: int
@@ -109,6 +111,7 @@ class Reading:
     clips: Iterable[SourceClip] = ()
     classes: list[str] | None = None
     task: Task | None = None
+    class_map: ClassMap | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -59,7 +59,7 @@ class SourceTree:
         """List a folder. Hidden files are passed over; links that lead outside are left out, and said to be.
 
         Args:
-            root: The folder.
+            root: The folder; or a file, which is then the only one.
             problems: Where to note what is left out.
             label: What messages call it; its own name when empty.
 
@@ -68,8 +68,11 @@ class SourceTree:
         """
         label = label or root.name
         root = root.resolve()
+        if root.is_file():
+            only = _look_at(root.parent, root.name, root, problems)
+            return cls(root.parent, [only] if only else [], label)
         if not root.is_dir():
-            raise DataError(f"{label}: expected a folder or an archive, found neither; check data.source")
+            raise DataError(f"{label}: expected a folder or a file, found neither; check data.source")
         files = []
         for done, (name, path) in enumerate(_walk(root, root, problems)):
             events.progress(done, None, unit="file", label="listing")
@@ -109,12 +112,22 @@ class SourceTree:
         return sum(file.size for file in self.files)
 
 
-def report_unused(tree: SourceTree, problems: Problems, *, wants_clips: bool) -> None:
+def report_unused(
+    tree: SourceTree, problems: Problems, *, wants_clips: bool, is_container: Callable[[SourceFile], bool] | None = None
+) -> None:
     """Say which files of a source are not what it is read for, or not what their name claims.
 
     Texts, licences, check sums and the like are passed over in silence; what looks like media and is not, is said.
+
+    Args:
+        tree: The source.
+        problems: Where to say so.
+        wants_clips: Whether it is read for clips rather than images.
+        is_container: Whether a file holds images itself; such files are passed over too.
     """
     for file in tree.files:
+        if is_container and is_container(file):
+            continue
         is_wanted = is_clip_type(file.media_type) if wants_clips else file.media_type in DECODED_IMAGE_TYPES
         if is_wanted:
             if file.media_type and extension_differs(file.name, file.media_type):

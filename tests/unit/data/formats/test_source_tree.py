@@ -62,7 +62,7 @@ def test_an_empty_or_missing_folder(tmp_path: Path) -> None:
     (tmp_path / "bare" / "deep").mkdir(parents=True)
     with pytest.raises(DataError, match="bare: the folder is empty"):
         SourceTree.scan(tmp_path / "bare", Problems())
-    with pytest.raises(DataError, match="ghost: expected a folder or an archive"):
+    with pytest.raises(DataError, match="ghost: expected a folder or a file"):
         SourceTree.scan(tmp_path / "ghost", Problems())
 
 
