@@ -5,13 +5,23 @@ A command a module, `<verb>.py` with `<verb>_command`; none imports anything hea
 
 import typer
 
+from visionyard.cli.dataset.convert import convert_command
+from visionyard.cli.dataset.gc import gc_command
 from visionyard.cli.dataset.inspect import inspect_command
+from visionyard.cli.dataset.list import list_command
+from visionyard.cli.dataset.pull import pull_command
+from visionyard.cli.dataset.push import push_command
 
 dataset_app = typer.Typer(
     help="Look at data, check it, change its format, keep its versions.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+dataset_app.command(name="convert")(convert_command)
 dataset_app.command(name="inspect")(inspect_command)
+dataset_app.command(name="gc")(gc_command)
+dataset_app.command(name="list")(list_command)
+dataset_app.command(name="pull")(pull_command)
+dataset_app.command(name="push")(push_command)
 
 __all__ = ["dataset_app"]

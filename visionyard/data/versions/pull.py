@@ -1,7 +1,7 @@
 """Pull a dataset version into a folder: verified item by item, and going on where an earlier pull stopped."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ class PullReport:
         return asdict(self)
 
 
-def pull(address: str, target: Path) -> PullReport:
+def pull(
+    address: str, target: Path, *, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> PullReport:
     """Restore a dataset version to a folder, which appears whole or not at all.
 
     The bytes of the shards are those that were pushed. What an earlier, interrupted pull of the same version wrote
@@ -50,6 +52,7 @@ def pull(address: str, target: Path) -> PullReport:
     Args:
         address: `<store>@<name>:<tag>` or `<store>@<id>`.
         target: A new folder, or one that already holds this version.
+        on_progress: Called with the bytes of items that are whole on disk, and those of all.
 
     Raises:
         ConfigError: There is no such version, or the target holds something else.
@@ -58,7 +61,7 @@ def pull(address: str, target: Path) -> PullReport:
         OSError: The disk is full.
     """
     version = open_version(address)
-    fetched = _Fetched(int(version.manifest.sizes[: version.manifest.contents.item_count].sum()))
+    fetched = _Fetched(int(version.manifest.sizes[: version.manifest.contents.item_count].sum()), on_progress)
     if target.exists():
         if not _holds(target, version):
             raise ConfigError(f"{target}: holds something else than {storage.shown(address)}; name a new folder")
@@ -78,18 +81,20 @@ def pull(address: str, target: Path) -> PullReport:
 
 
 class _Fetched:
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self._total = total
+        self._on_progress = on_progress
+        self._done = 0
         self.item_count = 0
         self.byte_count = 0
 
     def add(self, size: int, *, is_new: bool) -> None:
         """Count an item that is whole on disk."""
-        self.done += size
+        self._done += size
         self.item_count += is_new
         self.byte_count += size if is_new else 0
-        events.progress(self.done, self.total, unit="byte", label=f"pulling, {self.byte_count} bytes fetched")
+        events.progress(self._done, self._total, unit="byte", label=f"pulling, {self.byte_count} bytes fetched")
+        self._on_progress(self._done, self._total)
 
 
 def _holds(folder: Path, version: RemoteVersion) -> bool:

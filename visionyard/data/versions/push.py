@@ -4,7 +4,7 @@ No lock is taken. Packs and manifests are named by their content, so pushes at t
 push that dies leaves packs that no version names, which the next one finds and need not send again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,20 @@ class PushReport:
         return asdict(self)
 
 
-def push(folder: Path, store: str, *, tag: str = "") -> PushReport:
+def push(
+    folder: Path,
+    store: str,
+    *,
+    tag: str = "",
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> PushReport:
     """Push a dataset version to a store; called again it goes on where it was stopped.
 
     Args:
         folder: The dataset.
         store: A folder, `file://` or `s3://bucket/prefix`.
         tag: `name:tag` to give it; empty: none.
+        on_progress: Called with the bytes of the dataset looked at, and all of them.
 
     Returns:
         What was sent.
@@ -81,7 +88,7 @@ def push(folder: Path, store: str, *, tag: str = "") -> PushReport:
     """
     wanted_tag = parse_tag(tag) if tag else None
     local = read_folder(folder)
-    sent = _Sent(local.size_bytes())
+    sent = _Sent(local.size_bytes(), on_progress)
     for _ in range(_TRY_COUNT):
         manifest, new_item_count = _send_blobs(local, store, sent)
         if _are_there(store, manifest) and _publish(store, manifest, sent):
@@ -106,15 +113,21 @@ def push(folder: Path, store: str, *, tag: str = "") -> PushReport:
 class _Sent:
     """What went out so far, told as progress over the bytes of the dataset looked at."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
         self.total = total
         self.byte_count = 0
         self.object_count = 0
+        self._on_progress = on_progress
 
     def add(self, size: int) -> None:
         """Count an object."""
         self.byte_count += size
         self.object_count += 1
+
+    def tell(self, done: int) -> None:
+        """Tell how many bytes of the dataset were looked at."""
+        events.progress(done, self.total, unit="byte", label=f"pushing, {self.byte_count} bytes sent")
+        self._on_progress(done, self.total)
 
 
 def _send_blobs(local: LocalVersion, store: str, sent: _Sent) -> tuple[Manifest, int]:
@@ -194,7 +207,7 @@ def _add_items(
             new.add(key)
             writer.add(key, data)
         done += len(data)
-        events.progress(done, sent.total, unit="byte", label=f"pushing, {sent.byte_count} bytes sent")
+        sent.tell(done)
     return hashes, len(new)
 
 
