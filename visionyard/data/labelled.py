@@ -176,7 +176,7 @@ def extension_of(data: bytes) -> str:
         DataError: They are no image of a known format.
     """
     media_type = sniff_media_type(data[:HEAD_BYTES])
-    if media_type not in EXTENSIONS:
+    if media_type is None or media_type not in EXTENSIONS:
         raise DataError(f"not an image of a known format: {data[:8]!r}")
     return EXTENSIONS[media_type][0]
 

@@ -7,10 +7,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from visionyard.data.inspection import page as inspection_page
 from visionyard.evaluation.report import build
 from visionyard.pages import render_page, script_json
 
-PAGES = {"report": ("visionyard.evaluation.report", build.SCRIPTS)}
+PAGES = {
+    "report": ("visionyard.evaluation.report", build.SCRIPTS),
+    "inspection": ("visionyard.data.inspection", inspection_page.SCRIPTS),
+}
 HOSTILE = [
     "</script><script>alert(1)</script>",
     "<!--<script>",

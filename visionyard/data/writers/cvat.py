@@ -113,8 +113,9 @@ def _shape(box: Box, source: str, told: str) -> str:
         runs, (left, top), (width, height) = _runs(box.mask)
         place = f'left="{left}" top="{top}" width="{width}" height="{height}"'
         return f'<mask {common} rle="{", ".join(map(str, runs))}" {place}>{told}</mask>\n'
-    left, top, right, bottom = map(number, box.xyxy)
-    return f'<box {common} xtl="{left}" ytl="{top}" xbr="{right}" ybr="{bottom}">{told}</box>\n'
+    corners = zip(("xtl", "ytl", "xbr", "ybr"), box.xyxy, strict=True)
+    sides = " ".join(f'{name}="{number(value)}"' for name, value in corners)
+    return f"<box {common} {sides}>{told}</box>\n"
 
 
 def _runs(mask: Mask) -> tuple[list[int], tuple[int, int], tuple[int, int]]:

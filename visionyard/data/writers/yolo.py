@@ -7,6 +7,7 @@ that enclose nothing: read by the even-odd rule it is the mask again. `data.yaml
 """
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -36,9 +37,9 @@ def write(labelled: LabelledSet, folder: Path, problems: Problems) -> None:
         path = folder / "labels" / split / f"{item.key}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    settings = {"names": dict(enumerate(labelled.classes))}
-    named = {split: f"images/{split}" for split in SPLITS if split in splits}
-    text = yaml.safe_dump({**named, **settings}, allow_unicode=True, sort_keys=False)
+    settings: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if split in splits}
+    settings["names"] = dict(enumerate(labelled.classes))
+    text = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
     (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 

@@ -1,0 +1,73 @@
+"""What the dataset commands look at: a dataset version, or raw input brought in by the stages' own code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from visionyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from visionyard.config.run_config import SourceKind
+    from visionyard.data.labelled import LabelledSet
+
+SOURCE_HELP = "A dataset version's folder; or raw input: a folder, an archive, an s3:// or http(s) address."
+SourceArgument = Annotated[str, typer.Argument(help=SOURCE_HELP, metavar="DATA")]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="How raw input is laid out, as data.kind; auto looks.", show_default=True)
+]
+RateOption = Annotated[float, typer.Option("--rate-hz", help="Frames taken per second of video in raw input.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def opened(source: str, kind: str, rate_hz: float) -> "Iterator[LabelledSet]":
+    """Yield the labelled images of a dataset version or of raw input.
+
+    Raw input goes through ingest and extract_frames in the system's folder for temporary files (TMPDIR), which needs
+    as much room as the images.
+
+    Raises:
+        ConfigError: `kind` is unknown, or given for a dataset version.
+        DataError: The source is missing, empty or not recognised.
+    """
+    from visionyard.data.labelled import staged_images, version_images
+
+    if is_version_path(source, kind):
+        yield version_images(Path(source))
+        return
+    with staged(source, kind, rate_hz) as (sources, frames):
+        yield staged_images(sources, frames, label=source)
+
+
+def is_version_path(source: str, kind: str) -> bool:
+    """Return whether a source is a dataset version.
+
+    Raises:
+        ConfigError: It is, and `kind` says how raw input is laid out; or `kind` is unknown.
+    """
+    from visionyard.data.formats import FORMATS
+    from visionyard.data.labelled import is_version
+
+    if kind not in {"auto", *FORMATS}:
+        raise ConfigError(f"--format {kind!r}: expected auto, {', '.join(FORMATS)}")
+    is_found = "://" not in source and is_version(Path(source))
+    if is_found and kind != "auto":
+        raise ConfigError(f"--format {kind}: {source} is a dataset version, which has no other layout; leave it out")
+    return is_found
+
+
+@contextmanager
+def staged(source: str, kind: str, rate_hz: float) -> Iterator[tuple[Path, Path]]:
+    """Yield the folders that ingest and extract_frames make of raw input; gone at the end."""
+    from visionyard.data.extract_frames import extract_frames
+    from visionyard.data.ingest import ingest
+
+    with TemporaryDirectory(prefix="visionyard-") as scratch:
+        sources, frames = Path(scratch, "sources"), Path(scratch, "frames")
+        ingest(source, sources, kind=cast("SourceKind", kind))
+        extract_frames(sources, frames, rate_hz=rate_hz)
+        yield sources, frames
