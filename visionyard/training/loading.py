@@ -1,65 +1,106 @@
 """Batches of a dataset version for the training loop: order and augmentation follow from seed and epoch alone."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from visionyard.data.dataset import Dataset
 from visionyard.data.items import Split
+from visionyard.data.streaming import StreamedDataset, epoch_order, share
 from visionyard.transforms import PreprocessingSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ImageSplit(TorchDataset["tuple[Tensor, int]"]):
-    """One split as (image tensor, class id) pairs.
+class Batches(IterableDataset["tuple[Tensor, Tensor]"]):
+    """One split as batches of images, (B, 3, height, width) float32, and class ids, (B,) int64.
 
-    A sample's random draws depend on seed, epoch and its position alone, not on what was drawn before it, so that a
-    training resumed in the middle of an epoch goes on exactly as it would have.
+    Each image comes once an epoch, whatever the number of ranks and loader processes. Its random draws depend on seed,
+    epoch and its position alone, not on what was drawn before it, so that a training resumed in the middle of an epoch
+    goes on exactly as it would have.
+
+    Attributes:
+        epoch: Which epoch the next pass is.
+        done_count: Batches that the next pass leaves out, since they are done.
     """
 
     def __init__(
-        self, dataset: Dataset, split: Split, transform: "Callable[[np.ndarray], Tensor]", *, seed: int
+        self,
+        dataset: Dataset,
+        split: Split,
+        transform: "Callable[[np.ndarray], Tensor]",
+        *,
+        batch_size: int,
+        seed: int,
+        is_shuffled: bool,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        """Read `split` of `dataset`, each image through `transform`."""
+        """Read `split` of `dataset`, each image through `transform`; shuffled, or in key order.
+
+        Of `world_size` readers, the one of this `rank` takes its share.
+        """
         self._dataset = dataset
         self._split = split
         self._transform = transform
+        self._batch_size = batch_size
         self._seed = seed
+        self._is_shuffled = is_shuffled
+        self._rank, self._world_size = rank, world_size
+        self._count = len(share(np.arange(dataset.count(split)), rank=rank, world_size=world_size))
         self.epoch = 0
+        self.done_count = 0
 
     def __len__(self) -> int:
-        return self._dataset.count(self._split)
+        """Return the number of batches of a whole epoch."""
+        count = -(-self._count // self._batch_size)
+        # Batch normalisation needs two images: a last one that is left alone goes into the batch before.
+        return count - 1 if count > 1 and self._count % self._batch_size == 1 else count
 
-    def __getitem__(self, position: int) -> "tuple[Tensor, int]":
-        sample = self._dataset.sample(self._split, position)
-        image = self._dataset.image(sample)
+    def __iter__(self) -> "Iterator[tuple[Tensor, Tensor]]":
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        batches = self._batches()[self.done_count :][first::step]
+        if not batches:
+            return
+        count = self._dataset.count(self._split)
+        seeds = np.random.SeedSequence((self._seed, self.epoch)).generate_state(count, np.uint64) >> np.uint64(1)
+        with self._reading_ahead(np.concatenate(batches)):
+            for batch in batches:
+                yield self._load(batch.tolist(), seeds)
+
+    def _reading_ahead(self, positions: np.ndarray) -> AbstractContextManager[None]:
+        if isinstance(self._dataset, StreamedDataset):
+            return self._dataset.reading_ahead(self._split, positions)
+        return nullcontext()
+
+    def _batches(self) -> list[np.ndarray]:
+        """Return the positions of each batch of the epoch."""
+        if self._is_shuffled:
+            order = epoch_order(self._dataset.image_sizes(self._split), seed=self._seed, epoch=self.epoch)
+        else:
+            order = np.arange(self._dataset.count(self._split))
+        mine = share(order, rank=self._rank, world_size=self._world_size)
+        ends = np.arange(1, len(self)) * self._batch_size
+        return np.split(mine, ends) if len(mine) else []
+
+    def _load(self, positions: list[int], seeds: np.ndarray) -> "tuple[Tensor, Tensor]":
+        loaded = []
+        # Once for the batch: it copies the generator's five kilobytes. And the CPU's generator alone: torch.manual_seed
+        # sets those of all devices, for which it first looks.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mixed_seed(self._seed, self.epoch, position))
-            return self._transform(image), int(sample.class_ids[0])
-
-
-class EpochOrder(Sampler[int]):
-    """A permutation for each epoch, from which the first samples can be left out."""
-
-    def __init__(self, length: int, *, seed: int) -> None:
-        """Permute `length` positions."""
-        self._length = length
-        self._seed = seed
-        self.epoch = 0
-        self.skipped_count = 0
-
-    def __len__(self) -> int:
-        return self._length - self.skipped_count
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(mixed_seed(self._seed, self.epoch, -1))
-        yield from torch.randperm(self._length, generator=generator)[self.skipped_count :].tolist()
+            for position in positions:
+                sample = self._dataset.sample(self._split, position)
+                image = self._dataset.image(sample)
+                torch.default_generator.manual_seed(int(seeds[position]))
+                loaded.append((self._transform(image), int(sample.class_ids[0])))
+        images, class_ids = default_collate(loaded)
+        return images, class_ids
 
 
 class Preprocess:
@@ -74,21 +115,13 @@ class Preprocess:
         return torch.from_numpy(self._spec.apply(image)[0])
 
 
-def mixed_seed(seed: int, epoch: int, position: int) -> int:
-    """Return a 63-bit seed that differs for every (seed, epoch, position)."""
-    return int(np.random.SeedSequence((seed, epoch, position + 1)).generate_state(1, np.uint64)[0]) >> 1
-
-
-def make_loader(dataset: Any, *, batch_size: int, workers: int, order: EpochOrder | None = None) -> "DataLoader[Any]":
-    """Return a loader; without an `order` it goes through the data set as it is."""
+def make_loader(batches: Batches, *, workers: int) -> "DataLoader[Any]":
+    """Return a loader of the batches, in their order, prepared by so many processes; 0: by this one."""
     return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=order,
+        batches,
+        batch_size=None,
         num_workers=workers,
         # Its own generator: an iterator draws a seed when it starts, which must not move the model's random state.
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
-        # Batch normalisation needs two images: a last batch of one is left out.
-        drop_last=order is not None and len(dataset) % batch_size == 1,
     )

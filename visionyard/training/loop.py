@@ -6,15 +6,18 @@ CPU a resumed training ends bit for bit like one that was never interrupted.
 
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from visionyard.data.items import Split
 from visionyard.errors import NotANumberError
 from visionyard.models import Recipe, TrainingState
-from visionyard.training.loading import EpochOrder, ImageSplit, Preprocess, make_loader
+from visionyard.training.loading import Batches, Preprocess, make_loader
 from visionyard.training.session import Session
 
 # A kill loses at most this much work.
@@ -51,13 +54,11 @@ class _Loop:
         self.accelerator = Accelerator(
             cpu=session.device == "cpu", mixed_precision=None if plan.mixed_precision == "no" else plan.mixed_precision
         )
-        self.train_split = ImageSplit(session.dataset, "train", recipe.augment, seed=plan.seed)
-        self.order = EpochOrder(len(self.train_split), seed=plan.seed)
-        workers = session.loader_workers
-        self.train_loader = make_loader(self.train_split, batch_size=plan.batch_size, workers=workers, order=self.order)
-        val_split = ImageSplit(session.dataset, "val", Preprocess(recipe.preprocessing), seed=plan.seed)
-        self.val_loader = make_loader(val_split, batch_size=plan.batch_size, workers=workers)
-        self.batch_count = len(self.train_loader)
+        self.train_batches = self._batches("train", recipe.augment, is_shuffled=True)
+        val_batches = self._batches("val", Preprocess(recipe.preprocessing), is_shuffled=False)
+        self.train_loader = make_loader(self.train_batches, workers=session.loader_workers)
+        self.val_loader = make_loader(val_batches, workers=session.loader_workers)
+        self.batch_count = len(self.train_batches)
         step_count = self.batch_count * plan.epochs
         optimizer = torch.optim.AdamW(recipe.module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.model, self.optimizer = self.accelerator.prepare(recipe.module, optimizer)
@@ -67,6 +68,17 @@ class _Loop:
         self.step = 0
         self.loss_sum = 0.0
         self.saved_at = time.monotonic()
+
+    def _batches(self, split: Split, transform: Callable[[np.ndarray], torch.Tensor], *, is_shuffled: bool) -> Batches:
+        plan = self.session.plan
+        return Batches(
+            self.session.dataset,
+            split,
+            transform,
+            batch_size=plan.batch_size,
+            seed=plan.seed,
+            is_shuffled=is_shuffled,
+        )
 
     def run(self) -> None:
         start_epoch, done = self._restore()
@@ -86,8 +98,7 @@ class _Loop:
                 return
 
     def _train_epoch(self, epoch: int, done: int) -> None:
-        self.train_split.epoch = self.order.epoch = epoch
-        self.order.skipped_count = done * self.session.plan.batch_size
+        self.train_batches.epoch, self.train_batches.done_count = epoch, done
         self.model.train()
         for images, class_ids in self.train_loader:
             loss = self._train_batch(images, class_ids)
@@ -103,7 +114,6 @@ class _Loop:
             if time.monotonic() - self.saved_at > CHECKPOINT_INTERVAL_S and done < self.batch_count:
                 self.session.save(self._state(epoch - 1, done))
                 self.saved_at = time.monotonic()
-        self.order.skipped_count = 0
 
     def _train_batch(self, images: torch.Tensor, class_ids: torch.Tensor) -> float:
         device = self.accelerator.device

@@ -10,6 +10,7 @@ from visionyard import events
 from visionyard.atomic import atomic_folder
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.dataset import Dataset
+from visionyard.data.streaming import open_dataset
 from visionyard.digests import code_digest, digest_of
 from visionyard.errors import DataError, ModelError
 from visionyard.models import TrainingPlan, get_plugin
@@ -72,7 +73,7 @@ class TrainingReport:
 
 
 def train_model(
-    dataset: Path,
+    dataset: Path | str,
     target: Path,
     *,
     model: ModelConfig,
@@ -86,7 +87,7 @@ def train_model(
     dataset, so that other settings or data never resume it.
 
     Args:
-        dataset: A dataset version.
+        dataset: A dataset version: its folder, or its address in a store, from which it is then streamed.
         target: The folder to make: `checkpoint.pt` and `training.json`.
         model: Which model, from what.
         training: How.
@@ -101,7 +102,7 @@ def train_model(
     """
     # Importing torch and building the model take seconds in which a bar has nothing to count.
     events.progress(0, None, unit="", label="loading the data and the model")
-    version = Dataset(dataset)
+    version = open_dataset(dataset)
     _check_dataset(version, allow_leak=allow_leak)
     plan = make_plan(model, training, task=version.task, classes=version.classes)
     device = choose_device(training.device)

@@ -11,6 +11,7 @@ import torch
 
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.dataset import Dataset
+from visionyard.data.versions import push
 from visionyard.errors import ConfigError, DataError, ModelError, NotANumberError
 from visionyard.models import TrainingPlan, TrainingState
 from visionyard.training import CheckpointStore, load_checkpoint, load_trained_model, train_model
@@ -24,7 +25,7 @@ SMALL = {
 }
 
 
-def _train(dataset: Path, folder: Path, name: str, *, epochs: int = 2, **settings: object):
+def _train(dataset: Path | str, folder: Path, name: str, *, epochs: int = 2, **settings: object):
     preset, _ = SMALL[name]
     return train_model(
         dataset,
@@ -85,6 +86,20 @@ def test_a_killed_training_goes_on_and_ends_bit_for_bit_the_same(
         for run in ("whole", "killed")
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_training_from_the_store_ends_bit_for_bit_like_one_from_the_folder(
+    workers: int, shapes_dataset: Callable[..., Path], tmp_path: Path, s3: str
+):
+    dataset = shapes_dataset("classification")
+    push(dataset, f"{s3}/sets", tag="shapes:v1")
+    local = _train(dataset, tmp_path / "local", "torchvision-classification", loader_workers=workers)
+    streamed = _train(
+        f"{s3}/sets@shapes:v1", tmp_path / "streamed", "torchvision-classification", loader_workers=workers
+    )
+    assert streamed.history == local.history
+    assert streamed.checkpoint_digest == local.checkpoint_digest
 
 
 def test_a_finished_training_is_not_done_again(
