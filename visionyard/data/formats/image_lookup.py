@@ -32,7 +32,11 @@ class ImageLookup:
             self._by_name[file.path.name].append(file)
 
     def resolve(
-        self, references: Sequence[str], *, beside: PurePosixPath, split: Split | None = None
+        self,
+        references: Sequence[str],
+        *,
+        beside: PurePosixPath,
+        split: Split | Sequence[Split | None] | None = None,
     ) -> list[SourceFile | NotFound]:
         """Return the image that each name in a label file means.
 
@@ -43,22 +47,24 @@ class ImageLookup:
         Args:
             references: As written, all those of the label file.
             beside: The label file's folder.
-            split: The split that the label file is for; decides between images that are alike.
+            split: The split that the label file says they are of, all of them or each. An image in the folder of
+                another one is not meant, unless its whole path is written.
 
         Returns:
             An entry for each reference; two may have the same image.
         """
         paths = [_as_path(reference) for reference in references]
-        found = [self._by_suffix(path, beside, split) for path in paths]
+        splits = [split] * len(paths) if split is None or isinstance(split, str) else split
+        found = [self._by_suffix(path, split, beside) for path, split in zip(paths, splits)]
         taken = {each.name for each in found if isinstance(each, SourceFile)}
         left = Counter(path.name for path, each in zip(paths, found) if each is None)
         return [
-            each or self._by_file_name(path, reference, taken, left)
-            for path, reference, each in zip(paths, references, found)
+            each or self._by_file_name(path, reference, split, taken, left)
+            for path, reference, split, each in zip(paths, references, splits, found)
         ]
 
     def _by_suffix(
-        self, path: PurePosixPath, beside: PurePosixPath, split: Split | None
+        self, path: PurePosixPath, split: Split | None, beside: PurePosixPath
     ) -> SourceFile | NotFound | None:
         for base in (beside, *beside.parents):
             exact = self._by_path.get(base / path)
@@ -66,26 +72,31 @@ class ImageLookup:
                 return exact
         alike = [(_common(path, file.path), file) for file in self._by_name.get(path.name, ())]
         whole = [
-            (count, file) for count, file in alike if count == len(path.parts) or 1 < count == len(file.path.parts)
+            (count, file)
+            for count, file in alike
+            if count == len(path.parts) or 1 < count == len(file.path.parts)
+            if not _is_of_another_split(split, file)
         ]
         most = max((count for count, _ in whole), default=0)
         best = [file for count, file in whole if count == most]
-        for is_meant in (
-            lambda file: file.path.is_relative_to(beside),
-            lambda file: split is not None and split_of_path(file.path) == split,
-        ):
-            if len(best) > 1:
-                best = [file for file in best if is_meant(file)] or best
+        if len(best) > 1:
+            best = [file for file in best if file.path.is_relative_to(beside)] or best
+        if len(best) > 1 and split is not None:
+            best = [file for file in best if split_of_path(file.path) == split] or best
         if len(best) > 1:
             names = ", ".join(file.name for file in best[:3])
             return NotFound("ambiguous_image", f"{_shown(str(path))} could be {names}; write its folder, too")
         return best[0] if best else None
 
     def _by_file_name(
-        self, path: PurePosixPath, reference: str, taken: set[str], left: Counter[str]
+        self, path: PurePosixPath, reference: str, split: Split | None, taken: set[str], left: Counter[str]
     ) -> SourceFile | NotFound:
         files = [file for file in self._by_name.get(path.name, ()) if file.name not in taken]
-        if len(files) == 1 and left[path.name] == 1 and not _is_of_another_split(path, files[0].path):
+        if (
+            len(files) == 1
+            and left[path.name] == 1
+            and not _is_of_another_split(split or split_of_path(path), files[0])
+        ):
             return files[0]
         if files:
             names = ", ".join(file.name for file in files[:3])
@@ -107,9 +118,8 @@ def _common(first: PurePosixPath, second: PurePosixPath) -> int:
     return count
 
 
-def _is_of_another_split(reference: PurePosixPath, file: PurePosixPath) -> bool:
-    splits = {split_of_path(reference), split_of_path(file)} - {None}
-    return len(splits) > 1
+def _is_of_another_split(split: Split | None, file: SourceFile) -> bool:
+    return split is not None and split_of_path(file.path) not in {None, split}
 
 
 def _shown(reference: str) -> str:

@@ -27,6 +27,8 @@ def resolve(scan: Any, images: str, references: list[str], *, beside: str = ".",
         pytest.param("s/x/a.jpg s/y/a.jpg", "x/a.jpg", "l", None, "s/x/a.jpg", id="in a folder that is not named"),
         pytest.param("x/a.jpg y/a.jpg", "a.jpg", "l", None, "ambiguous_image", id="two of the name"),
         pytest.param("train/a.jpg val/a.jpg", "a.jpg", "l", "val", "val/a.jpg", id="by the split"),
+        pytest.param("train/a.jpg", "a.jpg", "l", "val", "ambiguous_image", id="only in another split"),
+        pytest.param("train/a.jpg", "train/a.jpg", ".", "val", "train/a.jpg", id="in another split, written so"),
         pytest.param("l/i/a.jpg k/a.jpg", "a.jpg", "l", None, "l/i/a.jpg", id="below the label file"),
         pytest.param("i/a.jpg", "frames/a.jpg", ".", None, "i/a.jpg", id="by its name alone"),
         pytest.param("valid/a.jpg", "train/a.jpg", ".", None, "ambiguous_image", id="of another split"),
@@ -60,3 +62,8 @@ def test_long_names_are_cut_in_messages(scan: Any) -> None:
     (found,) = lookup.resolve(["y" * 5000], beside=PurePosixPath())
     assert isinstance(found, NotFound)
     assert len(found.message) < 200
+
+
+def test_each_name_may_be_of_a_split_of_its_own(scan: Any) -> None:
+    names = resolve(scan, "train/a.jpg val/a.jpg", ["a.jpg"] * 2, beside="l", split=["val", "train"])
+    assert names == ["val/a.jpg", "train/a.jpg"]
