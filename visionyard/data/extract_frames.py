@@ -8,32 +8,35 @@ frames/shards/frames-NNNNN.tar
 
 import json
 import math
-import os
 import re
 import shutil
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from visionyard import events
-from visionyard.atomic import atomic_folder
+from visionyard.atomic import resumable_folder
 from visionyard.data.artifacts import CLIPS, IMAGES, PROBLEMS, SHARDS, read_manifest, write_manifest
-from visionyard.data.items import Box, Clip, Item, Problems, Track, read_json_lines, write_json_lines
-from visionyard.data.shards import ShardWriter, copy_blob
-from visionyard.digests import canonical_json, digest_of_lines, sha256_bytes
+from visionyard.data.clip_results import ClipResult, ClipResults
+from visionyard.data.frame_packing import FramePacker
+from visionyard.data.items import Clip, Problems, read_json_lines, write_json_lines
+from visionyard.data.shards import SHARD_BYTES, copy_blob
+from visionyard.digests import canonical_json, code_digest, digest_of, digest_of_lines, sha256_bytes, sha256_file
 from visionyard.errors import ConfigError, DataError
+from visionyard.stage_resources import held_resources
 from visionyard.video.pool import DecoderPool, Outcome, Request
 from visionyard.video.process import NO_PROGRESS_TIMEOUT_S
-from visionyard.video.records import ClipExtraction, ExtractionSettings, KeptFrame
+from visionyard.video.records import ClipExtraction, ExtractionSettings
 
-# Two: while one process reads and packs, the other decodes. The decoder itself uses all cores.
-_MAX_WORKER_COUNT = 2
+# What a process that decodes 8K takes, with all it leans on.
+_PROCESS_BYTES = 3 << 29
+# Clips begun while one before them is not done.
+_WINDOW = 64
 _MAX_SLUG_LENGTH = 80
 _LISTED_REASON_COUNT = 10
-_SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ def extract_frames(
     jpeg_quality: int = 95,
     decoder_command: Sequence[str] | None = None,
     timeout_s: float = NO_PROGRESS_TIMEOUT_S,
+    shard_bytes: int = SHARD_BYTES,
 ) -> FramesReport:
     """Sample images from every clip of a sources folder.
 
-    Clips are decoded in processes that may die alone; a clip that cannot be decoded becomes a problem and is left out.
+    Clips are decoded in processes that may die alone, one a core; a clip that cannot be decoded becomes a problem and
+    is left out. When this is killed and called again, the clips that were done are not decoded again.
 
     Args:
         sources: Folder written by ingest.
@@ -89,6 +94,7 @@ def extract_frames(
         jpeg_quality: 50 to 100.
         decoder_command: Starts another decoder process; None takes ours.
         timeout_s: A clip of which no frame is decoded for this long is left out.
+        shard_bytes: As for `ShardWriter`.
 
     Raises:
         ArtifactError: `sources` is not a sources folder of a known version.
@@ -105,25 +111,61 @@ def extract_frames(
     _check(settings)
     manifest = read_manifest(sources, "sources")
     keys = _clip_keys(sources)
-    with atomic_folder(target) as work:
-        scratch = work / _SCRATCH
-        scratch.mkdir()
-        tally = _Tally(clip_count=len(keys))
+    workers = _Workers.for_clips(len(keys))
+    tally = _Tally(clip_count=len(keys))
+    with resumable_folder(target, of=_digest_of_all(sources, settings)) as work:
+        results = ClipResults(work)
         with (
             DecoderPool(
-                min(_MAX_WORKER_COUNT, os.cpu_count() or 1),
+                workers.process_count,
                 command=decoder_command,
                 timeout_s=timeout_s,
+                window=_WINDOW,
                 on_progress=tally.show,
+                on_outcome=results.keep,
             ) as pool,
-            ShardWriter(work / SHARDS, "frames") as shards,
+            FramePacker(work, results, shard_bytes=shard_bytes) as packer,
         ):
-            tally.frame_count = write_json_lines(
-                work / IMAGES, _items(sources, scratch, keys, settings, pool, shards, tally)
-            )
-        shutil.rmtree(scratch)
-        tally.refuse_when_all_failed()
+            requests = _requests(sources, results, settings, thread_count=workers.thread_count)
+            for number, clip, result in _results(sources, results, pool.run(requests)):
+                tally.count(clip.source, result)
+                if result.extraction is not None:
+                    _note_late_shapes(clip, result.extraction, tally.problems)
+                    packer.add(number, clip, keys[number], result.extraction.frames)
+            tally.frame_count = packer.finish()
+        results.remove()
+        if tally.clip_count and tally.skipped_count == tally.clip_count:
+            shutil.rmtree(work)
+            raise DataError(tally.why_all_failed())
         return _finish(work, settings, tally, sources_digest=str(manifest.get("digest", "")))
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """Decoder processes, and the threads of each."""
+
+    process_count: int
+    thread_count: int
+
+    @classmethod
+    def for_clips(cls, clip_count: int) -> "_Workers":
+        """Return as many processes as there are cores, clips and memory for.
+
+        Each has two threads at least, where there are two cores: what a second one costs (4 % of CPU time) is less than
+        what a core costs that rests beside the last clip.
+        """
+        held = held_resources()
+        core_count = max(1, round(held.cpu_count))
+        by_memory = held.memory_bytes // _PROCESS_BYTES if held.memory_bytes else core_count
+        process_count = max(1, min(core_count, clip_count, by_memory))
+        return cls(process_count, max(min(2, core_count), core_count // process_count))
+
+
+def _digest_of_all(sources: Path, settings: ExtractionSettings) -> str:
+    """Return a digest of all that the frames depend on, down to the code: a killed try of another is not continued."""
+    clips = sources / CLIPS
+    values = [asdict(settings), code_digest(), version("av"), sha256_file(clips) if clips.exists() else ""]
+    return digest_of(values)
 
 
 def _check(settings: ExtractionSettings) -> None:
@@ -154,28 +196,26 @@ class _Tally:
         """Tell how far a clip is decoded."""
         events.progress(self.done_count, self.clip_count, unit="clip", label=f"{source}: frame {frame_count}")
 
-    def count(self, source: str, outcome: Outcome) -> None:
+    def count(self, source: str, result: ClipResult) -> None:
         """Take note of a finished clip."""
         self.done_count += 1
-        if outcome.extraction is None:
+        if result.extraction is None:
             self.skipped_count += 1
-            self.problems.add(outcome.code, source, outcome.message)
-            events.warn(f"{source}: left out: {outcome.message}")
+            self.problems.add(result.code, source, result.message)
+            events.warn(f"{source}: left out: {result.message}")
         else:
-            self.blurred_count += outcome.extraction.blurred_count
-            self.similar_count += outcome.extraction.similar_count
-            for code, message in outcome.extraction.complaints:
+            self.blurred_count += result.extraction.blurred_count
+            self.similar_count += result.extraction.similar_count
+            for code, message in result.extraction.complaints:
                 self.problems.add(code, source, message)
         events.progress(self.done_count, self.clip_count, unit="clip", label=source)
 
-    def refuse_when_all_failed(self) -> None:
-        """Raise when there were clips and none could be decoded."""
-        if not self.clip_count or self.skipped_count < self.clip_count:
-            return
+    def why_all_failed(self) -> str:
+        """Return why none of the clips could be decoded."""
         reasons = [f"{problem.file}: {problem.message}" for problem in self.problems.found]
         if len(reasons) > _LISTED_REASON_COUNT:
             reasons[_LISTED_REASON_COUNT:] = [f"and {len(reasons) - _LISTED_REASON_COUNT} more"]
-        raise DataError(f"none of the {self.clip_count} clips can be decoded:\n" + "\n".join(reasons))
+        return f"none of the {self.clip_count} clips can be decoded:\n" + "\n".join(reasons)
 
 
 def _clip_keys(sources: Path) -> list[str]:
@@ -198,98 +238,31 @@ def _clip_lines(sources: Path) -> Iterator[dict[str, Any]]:
     return read_json_lines(path) if path.exists() else iter(())
 
 
-def _items(
-    sources: Path,
-    scratch: Path,
-    keys: Sequence[str],
-    settings: ExtractionSettings,
-    pool: DecoderPool,
-    shards: ShardWriter,
-    tally: _Tally,
-) -> Iterator[dict[str, Any]]:
-    """Extract clip after clip, pack the images and yield their item lines."""
-    started: list[Clip] = []
-
-    def requests() -> Iterator[Request]:
-        for number, values in enumerate(_clip_lines(sources)):
-            clip = Clip.from_json(values)
-            started.append(clip)
-            # No ending: what a clip is, is read from its bytes.
-            path = scratch / f"{number}-clip"
-            copy_blob(sources / SHARDS, clip.blob, path)
-            yield Request(name=clip.source, path=path, images_path=scratch / f"{number}-images", settings=settings)
-
-    for key, outcome in zip(keys, pool.run(requests())):
-        clip = started.pop(0)
-        tally.count(clip.source, outcome)
-        if outcome.extraction is not None:
-            _note_late_shapes(clip, outcome.extraction, tally.problems)
-            yield from _pack(clip, key, outcome.extraction.frames, outcome.request.images_path, shards)
-        for path in (outcome.request.path, outcome.request.images_path):
-            path.unlink(missing_ok=True)
-
-
-def _pack(
-    clip: Clip, key: str, frames: Iterable[KeptFrame], images_path: Path, shards: ShardWriter
-) -> Iterator[dict[str, Any]]:
-    with images_path.open("rb") as images:
-        for frame in frames:
-            images.seek(frame.offset)
-            frame_key = f"{key}-{frame.frame_index:06d}"
-            item = Item(
-                key=frame_key,
-                source=clip.source,
-                group=clip.group,
-                sha256=frame.sha256,
-                width=frame.width,
-                height=frame.height,
-                blob=shards.add(f"{frame_key}.jpg", images.read(frame.size)),
-                class_name=clip.class_name,
-                boxes=None
-                if clip.tracks is None
-                else boxes_at(clip.tracks, frame.frame_index, frame.width, frame.height),
-                timestamp_s=frame.timestamp_s,
-                published_split=clip.published_split,
-            )
-            yield item.to_json()
-
-
-def boxes_at(tracks: Iterable[Track], frame_index: int, width: int, height: int) -> tuple[Box, ...]:
-    """Return the objects visible in one frame, in the order of their tracks.
-
-    Between two shapes a box moves linearly. After the last one, and until one that is outside, it stays: where an
-    object was when it left says nothing about its way there. Boxes are cut at the image's edge; what lies beyond it is
-    not visible.
-
-    Args:
-        tracks: Of the frame's clip.
-        frame_index: Place among the decoded frames, from 0.
-        width: Of the image, pixels.
-        height: Of the image, pixels.
-    """
-    boxes = []
-    for track in tracks:
-        xyxy = _track_box(track, frame_index)
-        if xyxy is None:
+def _requests(
+    sources: Path, results: ClipResults, settings: ExtractionSettings, *, thread_count: int
+) -> Iterator[Request]:
+    """Yield a request for each clip whose result is not known, its file copied out of the shards."""
+    for number, values in enumerate(_clip_lines(sources)):
+        if number in results.known_numbers:
             continue
-        left, right = (min(max(value, 0.0), float(width)) for value in (xyxy[0], xyxy[2]))
-        top, bottom = (min(max(value, 0.0), float(height)) for value in (xyxy[1], xyxy[3]))
-        if right > left and bottom > top:
-            boxes.append(Box(track.class_name, (left, top, right, bottom)))
-    return tuple(boxes)
+        clip = Clip.from_json(values)
+        # No ending: what a clip is, is read from its bytes.
+        path = results.scratch_path(number, "clip")
+        copy_blob(sources / SHARDS, clip.blob, path)
+        yield Request(clip.source, path, results.scratch_path(number, "images"), settings, thread_count)
 
 
-def _track_box(track: Track, frame_index: int) -> tuple[float, ...] | None:
-    shapes = sorted(track.shapes, key=lambda shape: shape.frame_index)
-    place = bisect_right(shapes, frame_index, key=lambda shape: shape.frame_index)
-    before = shapes[place - 1] if place else None
-    if before is None or before.is_outside:
-        return None
-    after = shapes[place] if place < len(shapes) else None
-    if after is None or after.is_outside:
-        return before.xyxy
-    share = (frame_index - before.frame_index) / (after.frame_index - before.frame_index)
-    return tuple(start + share * (end - start) for start, end in zip(before.xyxy, after.xyxy))
+def _results(
+    sources: Path, results: ClipResults, outcomes: Iterator[Outcome]
+) -> Iterator[tuple[int, Clip, ClipResult]]:
+    """Yield number, clip and result of every clip in their order, those of an ended try among them."""
+    for number, values in enumerate(_clip_lines(sources)):
+        clip = Clip.from_json(values)
+        if number in results.known_numbers:
+            yield number, clip, results.read(number)
+        else:
+            outcome = next(outcomes)
+            yield number, clip, ClipResult(outcome.extraction, outcome.code, outcome.message)
 
 
 def _note_late_shapes(clip: Clip, extraction: ClipExtraction, problems: Problems) -> None:

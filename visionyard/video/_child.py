@@ -30,12 +30,13 @@ def main() -> None:
     def answer(kind: str, **values: Any) -> None:
         answers.write(json.dumps({"kind": kind, **values}) + "\n")
 
+    parent = os.getppid()
     answer("ready")
     for line in sys.stdin:
-        _serve(json.loads(line), answer)
+        _serve(json.loads(line), answer, parent)
 
 
-def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
+def _serve(request: dict[str, Any], answer: Callable[..., None], parent: int) -> None:
     last_told = 0.0
 
     def tell(frame_count: int) -> None:
@@ -43,6 +44,8 @@ def _serve(request: dict[str, Any], answer: Callable[..., None]) -> None:
         now = time.monotonic()
         if now - last_told >= PROGRESS_INTERVAL_S:
             last_told = now
+            if os.getppid() != parent:
+                os._exit(1)  # nobody waits for the answer any more
             answer("progress", frame_count=frame_count)
 
     name = request["name"]

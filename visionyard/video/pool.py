@@ -76,7 +76,7 @@ class _Decoder:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.process = DecoderProcess(command)
-        self._unfinished = b""
+        self._unfinished = bytearray()
         self.is_ready = False
         self.job: _Job | None = None
         self.last_heard = time.monotonic()
@@ -93,7 +93,10 @@ class _Decoder:
         """Return the answers that have arrived, and whether the process has ended."""
         data = os.read(self.process.output.fileno(), _READ_BYTES)
         self.last_heard = time.monotonic()
-        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        self._unfinished += data
+        if b"\n" not in data:  # an answer may be megabytes long: looked through once
+            return [], not data
+        *lines, self._unfinished = self._unfinished.split(b"\n")
         return [json.loads(line) for line in lines], not data
 
 
@@ -106,7 +109,9 @@ class DecoderPool:
         *,
         command: Sequence[str] | None = None,
         timeout_s: float = NO_PROGRESS_TIMEOUT_S,
+        window: int = 0,
         on_progress: Callable[[str, int], None] = lambda _name, _frame_count: None,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
         """Prepare; processes start with the first requests.
 
@@ -114,12 +119,16 @@ class DecoderPool:
             worker_count: Most processes at a time.
             command: Starts a decoder process that speaks the protocol of `visionyard.video._child`; None takes ours.
             timeout_s: A process that tells no progress for this long is ended.
+            window: Most requests that are unfinished or wait for one before them; 0: two a process. A wide one keeps
+                the processes busy beside a long clip.
             on_progress: Called with a request's name and the number of its frames decoded so far.
+            on_outcome: Called with each outcome as soon as it is known, in any order.
         """
         self._worker_count = worker_count
         self._command = list(command or default_command())
         self._timeout_s = timeout_s
-        self._on_progress = on_progress
+        self._window = window or 2 * worker_count
+        self._on_progress, self._on_outcome = on_progress, on_outcome
         self._decoders: list[_Decoder] = []
         self._selector = selectors.DefaultSelector()
         self._again: deque[_Job] = deque()
@@ -135,8 +144,7 @@ class DecoderPool:
     def run(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield the outcome of each request, in their order whatever finishes first.
 
-        Requests are drawn when a process is free, and never more than twice as many as processes are unfinished or
-        waiting to be yielded, so that scratch files stay few.
+        Requests are drawn when a process is free and the window has room, so that scratch files stay few.
 
         Raises:
             OSError: A process could not read or write its scratch files, for instance because the disk is full.
@@ -166,7 +174,7 @@ class DecoderPool:
     def _next_job(self, source: Iterator[Request], pending: deque[_Job]) -> _Job | None:
         if self._again:
             return self._again.popleft()
-        if len(pending) >= 2 * self._worker_count:
+        if len(pending) >= self._window:
             return None
         request = next(source, None)
         if request is None:
@@ -226,9 +234,9 @@ class DecoderPool:
         else:
             decoder.job = None
             if kind == "done":
-                job.outcome = Outcome(request, ClipExtraction.from_json(answer))
+                self._settle(job, Outcome(request, ClipExtraction.from_json(answer)))
             else:
-                job.outcome = Outcome(request, None, "clip_undecodable", answer["message"])
+                self._settle(job, Outcome(request, None, "clip_undecodable", answer["message"]))
 
     def _bury(self, decoder: _Decoder) -> None:
         how, job = decoder.process.end(), decoder.job
@@ -242,12 +250,16 @@ class DecoderPool:
         if job.attempt_count < _ATTEMPT_COUNT:
             self._again.append(job)
             return
-        job.outcome = self._crash(job, f"the decoder process {how}, at {job.attempt_count} attempts")
+        self._crash(job, f"the decoder process {how}, at {job.attempt_count} attempts")
 
     def _give_up(self, decoder: _Decoder, job: _Job, why: str) -> None:
         self._retire(decoder)
-        job.outcome = self._crash(job, why)
+        self._crash(job, why)
 
-    def _crash(self, job: _Job, why: str) -> Outcome:
+    def _crash(self, job: _Job, why: str) -> None:
         message = f"{why}; the clip was left out; convert it with another tool, to H.264 in MP4 for instance"
-        return Outcome(job.request, None, "clip_crashed_decoder", message)
+        self._settle(job, Outcome(job.request, None, "clip_crashed_decoder", message))
+
+    def _settle(self, job: _Job, outcome: Outcome) -> None:
+        job.outcome = outcome
+        self._on_outcome(outcome)

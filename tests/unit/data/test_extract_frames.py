@@ -1,7 +1,10 @@
 """From a sources folder to a frames folder: items, labels of frames, bad clips, same bytes."""
 
 import json
+import shutil
+import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,10 +13,12 @@ import av
 import numpy as np
 import pytest
 
+from visionyard.atomic import write_atomic
 from visionyard.data.artifacts import CLIPS, IMAGES, SHARDS, read_manifest, read_problems, write_manifest
-from visionyard.data.extract_frames import boxes_at, extract_frames
+from visionyard.data.extract_frames import extract_frames
 from visionyard.data.items import Box, Clip, Item, Track, TrackShape, read_json_lines, write_json_lines
 from visionyard.data.shards import ShardWriter, read_blob
+from visionyard.data.tracks import boxes_at
 from visionyard.digests import digest_of_folder, sha256_bytes, sha256_file
 from visionyard.errors import ArtifactError, ConfigError, DataError
 from visionyard.transforms import decode_image
@@ -31,6 +36,28 @@ _child.extract_clip = mortal
 _child.main()
 """
 MORTAL_COMMAND = [sys.executable, "-c", MORTAL, str(4 << 30)]
+
+# Our own decoder process, which writes down what it is asked for; a clip named "hang" hangs while a file lies there.
+TELLING = """
+import sys, time
+from pathlib import Path
+from visionyard.video import _child
+log, hold = Path(sys.argv[2]), Path(sys.argv[3])
+extract = _child.extract_clip
+def telling(*args, name, **options):
+    with log.open("a") as stream: stream.write(name + "\\n")
+    while "hang" in name and hold.exists(): time.sleep(0.05)
+    return extract(*args, name=name, **options)
+_child.extract_clip = telling
+_child.main()
+"""
+EXTRACTING = """
+import sys
+from pathlib import Path
+from visionyard.data.extract_frames import extract_frames
+sources, target, *command = sys.argv[1:]
+extract_frames(Path(sources), Path(target), rate_hz=5.0, shard_bytes=20_000, decoder_command=command)
+"""
 
 
 def write_clip(path: Path, *, count: int = 10, shade: int = 40) -> Path:
@@ -134,6 +161,105 @@ def test_a_killed_try_leaves_nothing_behind(two_clips: Path, tmp_path: Path) -> 
     assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
         *("images.jsonl", "manifest.json", "problems.jsonl", "shards"),
     ]
+
+
+@pytest.fixture
+def five_clips(tmp_path: Path) -> Path:
+    names = ["a.mkv", "b.mkv", "c.mkv", "text.mkv", "z-hang.mkv"]
+    clips = [write_clip(tmp_path / name, count=30, shade=20 + 15 * number) for number, name in enumerate(names)]
+    clips[3].write_bytes(b"no video at all")
+    return write_sources(tmp_path / "sources", [(name, clip, {}) for name, clip in zip(names, clips)])
+
+
+def test_after_a_kill_the_clips_that_were_done_are_not_decoded_again(five_clips: Path, tmp_path: Path) -> None:
+    log, hold = tmp_path / "log", tmp_path / "hold"
+    hold.touch()
+    command = [sys.executable, "-c", TELLING, str(4 << 30), str(log), str(hold)]
+    extracting = [sys.executable, "-c", EXTRACTING, str(five_clips), str(tmp_path / "frames"), *command]
+    with subprocess.Popen(extracting) as process:
+        results = tmp_path / ".frames.partial" / "clips"
+        deadline = time.monotonic() + 60
+        while len(list(results.glob("*.json"))) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    assert log.read_text().split() == ["a.mkv", "b.mkv", "c.mkv", "text.mkv", "z-hang.mkv"]
+    assert not (tmp_path / "frames").exists()
+    hold.unlink()
+    subprocess.run(extracting, check=True)
+    assert log.read_text().split()[5:] == ["z-hang.mkv"]
+    extract_frames(five_clips, tmp_path / "whole", rate_hz=5.0, shard_bytes=20_000)
+    assert digest_of_folder(tmp_path / "frames") == digest_of_folder(tmp_path / "whole")
+    assert [problem.file for problem in read_problems(tmp_path / "frames")] == ["text.mkv"]
+    assert len(list((tmp_path / "frames" / SHARDS).iterdir())) > 2
+    assert not results.parent.exists()
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", [1, 4, 6, 7, 9])
+def test_it_goes_on_wherever_it_ended(
+    at: int, is_done: bool, five_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and closed shards are noted one after another: it ends before or after one of these notes."""
+    expected = extract_frames(five_clips, tmp_path / "whole", rate_hz=5.0, shard_bytes=9_000)
+    notes = 0
+
+    def write_then_die(path: Path, data: str) -> None:
+        nonlocal notes
+        notes += 1
+        if notes != at or is_done:
+            write_atomic(path, data)
+        if notes == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("visionyard.data.clip_results.write_atomic", write_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, shard_bytes=9_000)
+    monkeypatch.undo()
+    assert extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, shard_bytes=9_000) == expected
+    assert digest_of_folder(tmp_path / "frames") == digest_of_folder(tmp_path / "whole")
+
+
+def test_what_was_lost_with_the_power_is_decoded_again(five_clips: Path, tmp_path: Path) -> None:
+    expected = extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0)
+    shutil.rmtree(tmp_path / "frames")
+    log, work = tmp_path / "log", tmp_path / ".frames.partial"
+    command = [sys.executable, "-c", TELLING, str(4 << 30), str(log), str(tmp_path / "hold")]
+
+    def stop(done: int, *_: object, **__: object) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("visionyard.data.extract_frames.events.progress", stop)
+        extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0)
+    images = work / "clips" / "000001.images"
+    images.write_bytes(bytes(images.stat().st_size))
+    assert extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, decoder_command=command) == expected
+    assert log.read_text().split() == ["b.mkv"]
+
+
+def test_another_rate_does_not_go_on_with_the_frames_of_the_first(
+    five_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionyard.data.extract_frames.FramePacker.finish", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0)
+    monkeypatch.undo()
+    report = extract_frames(five_clips, tmp_path / "frames", rate_hz=1.0)
+    assert report.frame_count == 4 * 3
+
+
+def test_scratch_may_lie_elsewhere(two_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONYARD_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr("visionyard.data.extract_frames.FramePacker.finish", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        extract_frames(two_clips, tmp_path / "try-1" / "frames", rate_hz=2.0)
+    monkeypatch.undo()
+    monkeypatch.setenv("VISIONYARD_SCRATCH", str(tmp_path / "scratch"))
+    target = tmp_path / "try-2" / "frames"
+    assert extract_frames(two_clips, target, rate_hz=2.0, decoder_command=["/does/not/exist"]).frame_count == 6
+    assert read_manifest(target, "frames")["frame_count"] == 6
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_no_clips_make_a_valid_empty_folder(tmp_path: Path) -> None:
