@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
-from errno import ENOSPC
+from errno import ENOSPC, EXDEV
 from pathlib import Path
 
 import pytest
 
-from visionyard.atomic import atomic_folder, write_atomic
+from visionyard.atomic import atomic_folder, resumable_folder, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -93,3 +93,38 @@ def test_file_keeps_its_old_content_when_writing_fails(tmp_path: Path, monkeypat
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
+
+
+def test_what_an_ended_try_of_the_same_left_is_found_again(tmp_path: Path) -> None:
+    def end_in_the_middle(of: str, name: str) -> list[str]:
+        with pytest.raises(ValueError, match="ended"), resumable_folder(tmp_path / "target", of=of) as work:
+            found = names(work)
+            (work / name).touch()
+            raise ValueError("ended")
+        return found
+
+    assert end_in_the_middle("a", "first") == [".of"]
+    assert end_in_the_middle("a", "second") == [".of", "first"]
+    assert end_in_the_middle("b", "third") == [".of"]
+    with resumable_folder(tmp_path / "target", of="b") as work:
+        (work / "last").touch()
+    assert names(tmp_path) == ["target"]
+    assert names(tmp_path / "target") == ["last", "third"]
+
+
+def test_a_scratch_folder_on_another_file_system_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONYARD_SCRATCH", str(tmp_path / "scratch"))
+    rename = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self.parent.name == "scratch":
+            raise OSError(EXDEV, os.strerror(EXDEV))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with resumable_folder(tmp_path / "deep" / "target", of="a") as work:
+        assert work.parent == tmp_path / "scratch"
+        (work / "file").write_bytes(b"content")
+    assert (tmp_path / "deep" / "target" / "file").read_bytes() == b"content"
+    assert names(tmp_path / "deep") == ["target"]
+    assert names(tmp_path / "scratch") == []

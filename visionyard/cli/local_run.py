@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from visionyard.atomic import write_atomic
+from visionyard.atomic import SCRATCH_VARIABLE, write_atomic
 from visionyard.cli.container_run import remove_containers
 from visionyard.cli.live_view import RunView
 from visionyard.cli.pipeline_process import CONTAINERS, SUBPROCESS
@@ -147,6 +147,8 @@ def _start(folder: RunFolder, *, experiment: str) -> "subprocess.Popen[bytes]":
         **os.environ,
         EVENTS_VARIABLE: str(folder.events.absolute()),
         RUN_VARIABLE: folder.name,
+        # Each try of a task has another target; what a killed one left is found here.
+        SCRATCH_VARIABLE: str((folder.path / "scratch").absolute()),
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "visionyard.cli.pipeline_process", PIPELINE, str(folder.path / "request.json")]
