@@ -12,7 +12,6 @@ from visionyard.data.streaming import NodeCache, StreamedDataset
 from visionyard.data.streaming.folder_copy import FolderCopy
 from visionyard.training.loading import Batches, make_loader
 
-
 # More processes than this machine has cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

@@ -1,10 +1,12 @@
-"""Unpack a dataset version into the folders that Ultralytics reads, in scratch space."""
+"""The folders that Ultralytics reads, made of a dataset version in scratch space; their images are the node's."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visionyard.data.dataset import Dataset, Sample
 from visionyard.data.items import Split
+from visionyard.data.streaming import place_images
 from visionyard.geometry import xyxy_to_xywh
 
 TRAINING_SPLITS: tuple[Split, ...] = ("train", "val")
@@ -21,8 +23,8 @@ def detection_layout(dataset: Dataset, folder: Path) -> dict[str, Any]:
         images, labels = folder / split / "images", folder / split / "labels"
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
+        place_images(dataset, split, partial(_path_in, images))
         for sample in dataset.samples(split):
-            (images / _file_name(sample)).write_bytes(dataset.image_bytes(sample))
             (labels / f"{sample.key}.txt").write_text(_label_lines(sample))
     return _description(dataset, {split: folder / split / "images" for split in TRAINING_SPLITS}, folder)
 
@@ -35,9 +37,7 @@ def classification_layout(dataset: Dataset, folder: Path) -> dict[str, Any]:
     for split in TRAINING_SPLITS:
         for class_id in range(len(dataset.classes)):
             (folder / split / _class_folder(class_id)).mkdir(parents=True)
-        for sample in dataset.samples(split):
-            target = folder / split / _class_folder(int(sample.class_ids[0])) / _file_name(sample)
-            target.write_bytes(dataset.image_bytes(sample))
+        place_images(dataset, split, partial(_path_by_class, folder / split))
     return _description(dataset, {split: folder / split for split in TRAINING_SPLITS}, folder)
 
 
@@ -57,8 +57,12 @@ def _class_folder(class_id: int) -> str:
     return f"{class_id:05d}"
 
 
-def _file_name(sample: Sample) -> str:
-    return sample.key + Path(sample.image_name).suffix
+def _path_in(folder: Path, sample: Sample) -> Path:
+    return folder / (sample.key + Path(sample.image_name).suffix)
+
+
+def _path_by_class(folder: Path, sample: Sample) -> Path:
+    return _path_in(folder / _class_folder(int(sample.class_ids[0])), sample)
 
 
 def _label_lines(sample: Sample) -> str:
