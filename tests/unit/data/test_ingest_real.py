@@ -4,9 +4,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from visionyard.data.artifacts import read_manifest
+from visionyard.data.class_masks import decode_class_mask
 from visionyard.data.ingest import ingest
 from visionyard.data.items import Clip, Item, read_json_lines
+from visionyard.data.shards import read_blob
 
 SharedData = Callable[[str], Path]
 
@@ -45,6 +50,43 @@ def test_trashnet(shared_data: SharedData, tmp_path: Path) -> None:
     names = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
     assert (report.kind, report.problem_count, report.classes) == ("images_by_class", 0, names)
     assert Counter(item.class_name for item in items(tmp_path / "out")) == dict.fromkeys(names, 45)
+
+
+def test_nuclei(shared_data: SharedData, tmp_path: Path) -> None:
+    source = shared_data("nuclei-dsb2018")
+    report = ingest(str(source), tmp_path / "out")
+    found = items(tmp_path / "out")
+    assert (report.kind, report.image_count, report.problem_count) == ("images_instance_masks", 75, 0)
+    assert report.classes == ("object",)
+    assert sum(len(item.boxes or ()) for item in found) == 1558
+    # Pixel by pixel: the masks of one image, of which none overlap, against its files laid over one another.
+    for item in found[::15]:
+        union = np.zeros((item.height, item.width), np.int64)
+        for file in (source / item.source).parent.parent.glob("masks/*.png"):
+            union += np.asarray(Image.open(file)) > 0
+        masks = [box.mask.to_array() for box in item.boxes or () if box.mask]
+        np.testing.assert_array_equal(sum(mask.astype(np.int64) for mask in masks), union)
+        for box in item.boxes or ():
+            assert box.mask is not None
+            rows, columns = np.nonzero(box.mask.to_array())
+            assert box.xyxy == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_membranes(shared_data: SharedData, tmp_path: Path) -> None:
+    source = shared_data("membrane-isbi2012")
+    report = ingest(str(source), tmp_path / "out")
+    found = items(tmp_path / "out")
+    assert (report.kind, report.image_count) == ("images_semantic_masks", 60)
+    assert report.classes == ("background", "foreground")
+    assert read_manifest(tmp_path / "out", "sources")["problem_counts"] == {"image_without_labels": 30}
+    labelled = [item for item in found if item.mask_blob]
+    assert sorted(item.source for item in labelled) == sorted(f"train/image/{n}.png" for n in range(30))
+    for item in labelled[::7]:
+        assert item.mask_blob is not None
+        ids = decode_class_mask(read_blob(tmp_path / "out" / "shards", item.mask_blob))
+        label = np.asarray(Image.open(source / item.source.replace("image", "label")))
+        np.testing.assert_array_equal(ids, label // 255)
+    assert Counter(item.published_split for item in found) == {"train": 30, "test": 30}
 
 
 def test_videos(shared_data: SharedData, tmp_path: Path) -> None:
