@@ -1,11 +1,12 @@
 """Annotation formats to write, one module each, and the choice among them."""
 
-from visionyard.data.writers import coco, cvat, folders, label_studio, tfrecord, voc, yolo
+from visionyard.data.writers import coco, csv_rows, cvat, folders, label_studio, mask_pairs, tfrecord, voc, yolo
 from visionyard.data.writers.writing import TargetFormat, WriteReport, write_as
 from visionyard.errors import ConfigError
 
 FORMATS: dict[str, TargetFormat] = {
-    each.FORMAT.name: each.FORMAT for each in (coco, yolo, voc, cvat, folders, tfrecord, label_studio)
+    each.FORMAT.name: each.FORMAT
+    for each in (coco, yolo, voc, cvat, label_studio, tfrecord, csv_rows, folders, mask_pairs)
 }
 
 
