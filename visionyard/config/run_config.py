@@ -14,6 +14,7 @@ SourceKind = Literal[
     "clips_by_class",
     "clips_cvat",
     "images_coco",
+    "images_cvat",
     "images_voc",
     "images_yolo",
     "images_by_class",

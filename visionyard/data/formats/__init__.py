@@ -4,6 +4,7 @@ from visionyard.data.formats import (
     class_folders,
     coco,
     csv_labels,
+    cvat_images,
     cvat_video,
     idx,
     instance_masks,
@@ -19,6 +20,7 @@ from visionyard.errors import ConfigError, DataError
 # Formats with label files; a folder for each class is what remains when a source has none.
 LABELLED = (
     coco.FORMAT,
+    cvat_images.FORMAT,
     cvat_video.FORMAT,
     pascal_voc.FORMAT,
     yolo_txt.FORMAT,

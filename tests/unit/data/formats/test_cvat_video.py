@@ -19,7 +19,7 @@ def track(*shapes: str, label: str = "car") -> str:
     return f'<track id="7" label="{label}" source="manual">{"".join(shapes)}</track>'
 
 
-def xml(*tracks: str, source: str = "clip.mp4", kind: str = "task", labels: str = "car,bus") -> str:
+def xml(*tracks: str, source: str = "clip.mp4", kind: str = "task", labels: str = "car") -> str:
     names = "".join(f"<label><name>{name}</name><attributes/></label>" for name in labels.split(",") if name)
     size = "<original_size><width>100</width><height>50</height></original_size>"
     head = f"<{kind}><name>t</name><labels>{names}</labels>{size}<source>{source}</source></{kind}>"
@@ -36,7 +36,9 @@ def read(scan: Any, files: dict[str, str]) -> tuple[dict[str, Any], list[tuple[s
 
 def test_tracks_with_keyframes_and_outside(scan: Any) -> None:
     shapes = (box(10, outside=1), box(0, (1, 2, 30, 40.5), outside=0), box(4, outside=0))
-    clips, problems = read(scan, {"clip.mp4": "", "clip.xml": xml(track(*shapes), track(box(3), label="bus"))})
+    clips, problems = read(
+        scan, {"clip.mp4": "", "clip.xml": xml(track(*shapes), track(box(3), label="bus"), labels="car,bus")}
+    )
     tracks = clips["clip.mp4"].tracks
     assert [each.class_name for each in tracks] == ["car", "bus"]
     assert tracks[0].shapes == (
@@ -108,7 +110,9 @@ def test_a_clip_in_which_nothing_is(scan: Any) -> None:
         pytest.param(box(-1), "malformed_box", "track 7, frame -1", [0], id="frame below 0"),
         pytest.param(box(5, (1, 2, 3)), "malformed_box", "track 7, frame 5", [0], id="a corner missing"),
         pytest.param(box(0, (9, 9, 19, 19)), "frame_labelled_twice", "track 7, frame 0", [0], id="two boxes a frame"),
-        pytest.param('<polygon frame="5"/>', "shape_not_supported", "track 7", [0], id="polygon"),
+        pytest.param(box(5, rotation="inf"), "malformed_box", "track 7, frame 5", [0], id="turned without end"),
+        pytest.param('<points frame="5" points="1,2"/>', "shape_not_supported", "track 7", [0], id="points"),
+        pytest.param("<skeleton frame='5'><points/></skeleton>", "shape_not_supported", "track 7", [0], id="skeleton"),
     ],
 )
 def test_faulty_shapes(scan: Any, bad: str, code: str, item: str, kept: list[int]) -> None:
@@ -127,6 +131,69 @@ def test_a_rotated_box_becomes_the_upright_one_around_it(scan: Any) -> None:
     clips, problems = read(scan, {"clip.mp4": "", "clip.xml": xml(track(box(0, (10, 20, 30, 30), rotation="90.0")))})
     assert clips["clip.mp4"].tracks[0].shapes[0].xyxy == pytest.approx((15, 15, 25, 35))
     assert problems == [("rotated_box", "clip.xml", "track 7, frame 0")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "xyxy"),
+    [
+        pytest.param(
+            '<polygon frame="3" outside="0" points="1.00,2.50;30.00,4.00;9.00,40.00"/>', (1, 2.5, 30, 40), id="polygon"
+        ),
+        pytest.param('<ellipse frame="3" outside="0" cx="30" cy="20" rx="10" ry="5"/>', (20, 15, 40, 25), id="ellipse"),
+        pytest.param(
+            '<mask frame="3" outside="0" rle="1, 2, 1" left="5" top="6" width="2" height="2"/>', (5, 6, 7, 8), id="mask"
+        ),
+    ],
+)
+def test_of_other_shapes_the_box_is_taken_and_told_once(scan: Any, shape: str, xyxy: Any) -> None:
+    shapes = (
+        shape,
+        shape.replace('frame="3"', 'frame="4"'),
+        shape.replace('frame="3" outside="0"', 'frame="5" outside="1"'),
+    )
+    clips, problems = read(scan, {"clip.mp4": "", "clip.xml": xml(track(*shapes))})
+    assert clips["clip.mp4"].tracks[0].shapes == (
+        TrackShape(3, xyxy),
+        TrackShape(4, xyxy),
+        TrackShape(5, xyxy, is_outside=True),
+    )
+    assert problems == [("shape_as_box", "clip.xml", "track 7")]
+
+
+def test_the_example_of_the_documentation(scan: Any) -> None:
+    first, second = "324.79,213.16;323.74,227.90;347.42,237.37", "305.32,237.90;312.16,207.90;352.69,206.32"
+    frames = ((0, first, 0), (1, first, 1), (6, second, 0), (7, second, 1))
+    polygons = (
+        f'<polygon frame="{frame}" points="{points}" outside="{outside}" occluded="0" keyframe="1">\n</polygon>'
+        for frame, points, outside in frames
+    )
+    content = xml(track(*polygons)).replace("<width>100", "<width>640").replace("<height>50", "<height>480")
+    clips, _ = read(scan, {"clip.mp4": "", "clip.xml": content})
+    (found,) = clips["clip.mp4"].tracks
+    assert [(shape.frame_index, shape.is_outside) for shape in found.shapes] == [
+        (0, False),
+        (1, True),
+        (6, False),
+        (7, True),
+    ]
+    assert found.shapes[0].xyxy == (323.74, 213.16, 347.42, 237.37)
+
+
+def test_labels_without_a_track_are_told(scan: Any) -> None:
+    head = xml(track(box(0)), labels="car,bus").replace(
+        "</labels>", "<label><name>eye</name><parent>car</parent></label></labels>"
+    )
+    problems = Problems()
+    list(cvat_video.read(scan({"clip.mp4": "", "clip.xml": head}), problems).clips)
+    assert [(each.code, each.message) for each in problems.found] == [
+        ("class_without_boxes", "1 of 2 labels have no track: bus; no classes of ours")
+    ]
+
+
+def test_images_are_no_evidence(scan: Any) -> None:
+    assert cvat_video.evidence(scan({"clip.mp4": "", "x.xml": xml(track(box(0)))}))
+    tree = scan({"clip.mp4": "", "x.xml": "<annotations><image/></annotations>"})
+    assert cvat_video.evidence(tree) == ""
 
 
 def test_unknown_labels(scan: Any) -> None:
