@@ -51,7 +51,13 @@ def _check_weights(config: RunConfig) -> list[str]:
 def _check_plan(config: RunConfig) -> None:
     from visionyard.training.plan import make_plan
 
-    make_plan(config.model, config.training, task=None, classes=config.data.classes or ["a", "b"])
+    # What other kinds train is in their labels, which are not read here.
+    make_plan(
+        config.model,
+        config.training,
+        task="semantic_segmentation" if config.data.kind == "images_semantic_masks" else None,
+        classes=config.data.classes or ["a", "b"],
+    )
 
 
 def _check_device(config: RunConfig) -> None:

@@ -197,6 +197,9 @@ def read_curves(folder: Path) -> list[dict[str, Any]]:
 
 
 def _check_fit(predictor: ImagePredictor, dataset: Dataset, split: Split) -> None:
+    if dataset.task not in MAIN_METRIC:
+        expected = " or ".join(MAIN_METRIC)
+        raise DataError(f"{dataset.folder}: labelled for {dataset.task}, which no metric judges; expected {expected}")
     if list(predictor.classes) != dataset.classes:
         raise ModelError(
             f"{dataset.folder}: the model knows the classes {', '.join(predictor.classes)}, the dataset has "

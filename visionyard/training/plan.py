@@ -5,7 +5,8 @@ import os
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.items import Task
 from visionyard.errors import ConfigError
-from visionyard.models import TrainingPlan, get_plugin
+from visionyard.models import TrainingPlan, get_plugin, plugin_names
+from visionyard.models.registry import ENTRY_POINT_GROUP
 
 
 def make_plan(model: ModelConfig, training: TrainingConfig, *, task: Task | None, classes: list[str]) -> TrainingPlan:
@@ -25,7 +26,7 @@ def make_plan(model: ModelConfig, training: TrainingConfig, *, task: Task | None
     if task is not None and task != plugin.info.task:
         problems.append(
             f"model.name = {model.name!r}: it learns {plugin.info.task}, but the data is labelled for {task}; "
-            f"choose a {task} plugin (`visionyard models`)"
+            + _way_out(task)
         )
     options = {}
     try:
@@ -56,6 +57,16 @@ def make_plan(model: ModelConfig, training: TrainingConfig, *, task: Task | None
     if problems:
         raise ConfigError(problems)
     return plan
+
+
+def _way_out(task: Task) -> str:
+    names = [name for name in plugin_names() if get_plugin(name).info.task == task]
+    if names:
+        return f"choose {' or '.join(names)}"
+    return (
+        f"no plugin learns {task}: label boxes or classes instead, or install a plugin that does (entry point "
+        f"{ENTRY_POINT_GROUP})"
+    )
 
 
 def choose_device(wanted: str) -> str:

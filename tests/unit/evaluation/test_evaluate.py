@@ -110,6 +110,13 @@ def test_bad_input_leaves_nothing_behind(detection: Dataset, boxes: Boxes, scrip
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
 
+def test_labels_that_no_metric_judges_are_refused(make_dataset: MakeDataset, scripted: Any, tmp_path: Path) -> None:
+    dataset = make_dataset("semantic_segmentation", ["a", "b"], [{"split": "test", "class_ids": [0]}])
+    with pytest.raises(DataError, match="labelled for semantic_segmentation, which no metric judges; expected "):
+        _evaluate(scripted(["a", "b"], []), dataset, tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()
+
+
 def test_nothing_labelled(make_dataset: MakeDataset, scripted: Any, tmp_path: Path) -> None:
     dataset = make_dataset("classification", ["a", "b"], [{"split": "test", "class_ids": None}])
     with pytest.raises(DataError, match="no image of the test split has a label"):

@@ -187,7 +187,11 @@ def _session(folder: Path, *, patience: int = 0) -> Session:
 @pytest.mark.parametrize(
     ("settings", "model", "match"),
     [
-        ({}, {"name": "yolo-detection"}, "learns detection, but the data is labelled for classification"),
+        (
+            {},
+            {"name": "yolo-detection"},
+            "learns detection, but the data is labelled for classification; choose torchvision-classification or",
+        ),
         ({}, {"name": "torchvision-classification", "preset": "resnet19"}, "'resnet19'.*resnet18"),
         ({"device": "cuda:7"}, {"name": "torchvision-classification"}, "'cuda:7'"),
         ({"image_size_px": 70}, {"name": "yolo-classification"}, "image_size_px = 70.*try 64"),
@@ -202,6 +206,23 @@ def test_settings_that_do_not_fit_are_refused(settings, model, match, shapes_dat
             tmp_path / "model",
             model=ModelConfig(**model),
             training=TrainingConfig(**{"epochs": 1, "device": "cpu", **settings}),
+            checkpoints_uri=str(tmp_path / "checkpoints"),
+        )
+    assert not (tmp_path / "model").exists()
+
+
+def test_data_that_no_plugin_learns_are_refused_with_the_way_out(shapes_dataset: Callable[..., Path], tmp_path: Path):
+    dataset = shapes_dataset("classification", train=8)
+    info = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps({**info, "task": "semantic_segmentation"}))
+    with pytest.raises(
+        ConfigError, match="labelled for semantic_segmentation; no plugin learns semantic_segmentation: "
+    ):
+        train_model(
+            dataset,
+            tmp_path / "model",
+            model=ModelConfig(name="yolo-detection"),
+            training=TrainingConfig(epochs=1, device="cpu"),
             checkpoints_uri=str(tmp_path / "checkpoints"),
         )
     assert not (tmp_path / "model").exists()
