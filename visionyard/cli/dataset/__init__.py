@@ -5,7 +5,9 @@ A command a module, `<verb>.py` with `<verb>_command`; none imports anything hea
 
 import typer
 
+from visionyard.cli.dataset.check import check_command
 from visionyard.cli.dataset.convert import convert_command
+from visionyard.cli.dataset.diff import diff_command
 from visionyard.cli.dataset.gc import gc_command
 from visionyard.cli.dataset.inspect import inspect_command
 from visionyard.cli.dataset.list import list_command
@@ -17,7 +19,9 @@ dataset_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+dataset_app.command(name="check")(check_command)
 dataset_app.command(name="convert")(convert_command)
+dataset_app.command(name="diff")(diff_command)
 dataset_app.command(name="inspect")(inspect_command)
 dataset_app.command(name="gc")(gc_command)
 dataset_app.command(name="list")(list_command)

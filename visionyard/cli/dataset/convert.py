@@ -27,16 +27,23 @@ def convert_command(
 ) -> None:
     """Write data in another annotation format; images byte for byte, splits kept, what is lost is told."""
     from visionyard.data.items import Problems
-    from visionyard.data.writers import choose_target, write_as
+    from visionyard.data.writers import choose_target, refuse_filled, write_as
 
     chosen = choose_target(target_format)
+    refuse_filled(target)
     problems = Problems()
     with opened(source, kind, rate_hz) as labelled:
         report = write_as(labelled, target, chosen, problems)
+        found = labelled.problems
     if is_json:
-        values = {**report.to_json(), "problems": [problem.to_json() for problem in problems.found]}
+        values = {
+            **report.to_json(),
+            "problems": [problem.to_json() for problem in problems.found],
+            "source_problems": [problem.to_json() for problem in found],
+        }
         typer.echo(json.dumps(values, indent=1, ensure_ascii=False))
         return
     boxes = f", {report.box_count:,} boxes" if labelled.task == "detection" else ""
     output.print(f"wrote {target}: {report.image_count:,} images{boxes} as {chosen.name}", markup=False, soft_wrap=True)
+    print_problems(output, found, title="Found in the source")
     print_problems(output, problems.found, title="Not held by the format")

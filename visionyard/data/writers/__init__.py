@@ -1,7 +1,7 @@
 """Annotation formats to write, one module each, and the choice among them."""
 
 from visionyard.data.writers import coco, csv_rows, cvat, folders, label_studio, mask_pairs, tfrecord, voc, yolo
-from visionyard.data.writers.writing import TargetFormat, WriteReport, write_as
+from visionyard.data.writers.writing import TargetFormat, WriteReport, refuse_filled, write_as
 from visionyard.errors import ConfigError
 
 FORMATS: dict[str, TargetFormat] = {
@@ -21,4 +21,4 @@ def choose_target(name: str) -> TargetFormat:
     return FORMATS[name]
 
 
-__all__ = ["FORMATS", "TargetFormat", "WriteReport", "choose_target", "write_as"]
+__all__ = ["FORMATS", "TargetFormat", "WriteReport", "choose_target", "refuse_filled", "write_as"]
