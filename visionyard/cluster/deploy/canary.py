@@ -15,7 +15,7 @@ from visionyard.cluster.deploy.judging import Arms
 from visionyard.cluster.deploy.kserve_manifests import (
     AUTOSCALER_CLASS,
     SERVICE_LABEL,
-    arm,
+    canary_arm,
     inference_service,
     rolled_back,
     split_service,
@@ -147,7 +147,7 @@ class Canary:
             manifest["spec"]["predictor"]["canaryTrafficPercent"] = percent
             self._cluster.apply(INFERENCE_SERVICE, manifest)
             return percent / 100
-        predictor = {"name": CANARY_ARM, **arm(self._config, self._options, served)}
+        predictor = canary_arm(self._config, self._options, served)
         change: Manifest = {
             "metadata": {"annotations": annotations},
             "spec": {"canary": [{"trafficPercent": percent, "predictor": predictor}]},

@@ -100,8 +100,6 @@ def inference_service(
 def arm(config: DeploymentConfig, options: dict[str, Any], served: Served) -> Manifest:
     """Return what differs between the arms of a service: the bundle, and the pods' label that tells them apart."""
     model: Manifest = {
-        # KServe's own default for a predictor; of a canary its schema requires it to be given.
-        "name": "kserve-container",
         "modelFormat": {"name": served.format},
         "runtime": options.get("runtime") or f"visionyard-{served.format}",
         "protocolVersion": "v2",
@@ -114,6 +112,14 @@ def arm(config: DeploymentConfig, options: dict[str, Any], served: Served) -> Ma
     if options.get("image_pull_policy"):
         model["imagePullPolicy"] = options["image_pull_policy"]
     return {"labels": {DIGEST_LABEL: served.label}, "model": model}
+
+
+def canary_arm(config: DeploymentConfig, options: dict[str, Any], served: Served) -> Manifest:
+    """Return the second arm of a service, as `spec.canary` takes it."""
+    predictor = {"name": CANARY_ARM, **arm(config, options, served)}
+    # KServe's schema requires the container's name here; in the first arm its webhook refuses any.
+    predictor["model"]["name"] = "kserve-container"
+    return predictor
 
 
 def rolled_back(served: Served, history: list[Served], live: Manifest) -> Manifest:

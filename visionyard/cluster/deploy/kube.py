@@ -16,6 +16,7 @@ Manifest = dict[str, Any]
 
 FIELD_MANAGER = "visionyard"
 _TIMEOUT_S = (5.0, 30.0)
+_CORRECT = "correct what it names"
 _ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -205,7 +206,10 @@ def _refusal(method: str, path: str, error: Any) -> str:
         401: "the credentials are not valid any more; renew them",
         403: "grant it as docs/deploying.md lists, under Rights",
         404: "install what is missing; for KServe its custom resource definitions",
-    }.get(error.status, "correct what it names")
+    }.get(error.status, _CORRECT)
+    # What an admission webhook, a quota or Pod Security denies is a 403 too, and no right would help.
+    if error.status == 403 and " cannot " not in said:
+        way_out = _CORRECT
     return f"{method} {path}: {error.status}, {said}; {way_out}"
 
 

@@ -89,8 +89,9 @@ def new_warnings(cluster: Cluster, before: Mapping[str, int], *, names: str, has
         is_ours = re.fullmatch(names, about.get("name", ""))
         if event.get("type") == "Warning" and is_new and is_ours:
             text = f"{about.get('kind')} {about['name']}: {event.get('reason')}: {_short(event.get('message', ''))}"
-            # A pod that admission refuses is asked for again and again, and refused in the same words.
-            found[text] = Trouble(text, is_stuck=event.get("reason") == "FailedCreate" and not has_pods)
+            # A pod that admission refuses is asked for again and again under new names: once is enough to read.
+            kind = (about.get("kind"), about["name"], event.get("reason"))
+            found[kind] = Trouble(text, is_stuck=event.get("reason") == "FailedCreate" and not has_pods)
     return list(found.values())
 
 
