@@ -11,6 +11,7 @@ from visionyard.errors import DataError
 EXTENSIONS = (".csv", ".tsv", ".tab")
 DELIMITERS = (",", "\t", ";", "|")
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_UNKNOWN_TO_WINDOWS = b"\x81\x8d\x8f\x90\x9d"
 _CHUNK_BYTES = 1 << 20
 _SAMPLE_LINES = 50
 _SAMPLE_CHARACTERS = 1 << 18
@@ -40,7 +41,7 @@ def text_layout(path: Path) -> TextLayout:
         DataError: It is no text; without the file's name.
     """
     encoding = _encoding(path)
-    guessed = encoding or "cp1252"
+    guessed = encoding or _western(path)
     with path.open(encoding=guessed, errors="replace", newline="") as stream:
         sample = stream.read(_SAMPLE_CHARACTERS)
     lines = sample.splitlines(keepends=True)[:_SAMPLE_LINES]
@@ -83,6 +84,15 @@ def _encoding(path: Path) -> str | None:
                 raise DataError(f"its mark says {marked}, its bytes do not ({error.reason}); save it again") from None
             return None
     return marked or "utf-8"
+
+
+def _western(path: Path) -> str:
+    """Return Windows-1252, or Latin-1 where a byte stands that the former does not know."""
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            if chunk.translate(None, _UNKNOWN_TO_WINDOWS) != chunk:
+                return "latin-1"
+    return "cp1252"
 
 
 def _evenness(lines: list[str], delimiter: str) -> tuple[float, int]:

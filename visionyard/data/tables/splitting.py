@@ -1,0 +1,111 @@
+"""Divide the rows of a table into train, val and test: whole groups, like rows together, stratified by the target.
+
+A classification is stratified by class, a regression by tenths of the target. Every class has to be in all three
+splits, so it needs three groups; where no group column is named, a row is its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from visionyard.data.items import SPLITS, Problems
+from visionyard.data.split import Splitting
+from visionyard.data.stratification import divide_groups, missing_parts
+from visionyard.data.tables.rows import NO_SPLIT, Rows
+from visionyard.data.tables.schema import TableSchema
+from visionyard.errors import SplitError
+
+# Tenths of the target, fewer where a tenth would have fewer groups than splits need.
+_MOST_STRATA = 10
+_UNITS_A_STRATUM = 10
+_TRAIN = SPLITS.index("train")
+
+
+def split_rows(rows: Rows, schema: TableSchema, splitting: Splitting, problems: Problems) -> np.ndarray:
+    """Return (N,) int64, the place of each row's split in `SPLITS`.
+
+    Raises:
+        SplitError: The groups cannot be divided so; names the classes, what is needed and the way out.
+    """
+    if splitting.mode == "published":
+        return _published(rows, problems)
+    units = rows.units()
+    unit_count = int(units.max()) + 1
+    strata = _strata(rows.targets, schema, unit_count)
+    counts = np.zeros((unit_count, int(strata.max()) + 2), dtype=np.int64)
+    np.add.at(counts, (units, strata), 1)
+    counts[:, -1] = counts[:, :-1].sum(axis=1)
+    required = np.zeros((counts.shape[1], len(SPLITS)), dtype=bool)
+    required[-1] = True
+    if unit_count < len(SPLITS):
+        raise SplitError(f"train, val and test need 3 groups of rows at least, found {unit_count}; add rows")
+    if schema.task == "classification":
+        _require_classes(counts, schema)
+        required[:-1] = True
+    fractions = splitting.fractions()
+    parts = divide_groups(counts, [fractions[split] for split in SPLITS], required, seed=splitting.seed)
+    lacking = missing_parts(counts, parts, required)
+    if lacking.any():
+        missing = [f"class {schema.target.values[row]!r} in {SPLITS[part]}" for row, part in np.argwhere(lacking[:-1])]
+        raise SplitError(
+            f"the split lacks {', '.join(missing) or 'rows'}: groups have rows of several classes; name a finer group"
+        )
+    return np.asarray(parts[units])
+
+
+def certificate(rows: Rows, splits: np.ndarray) -> dict[str, Any]:
+    """Return what the splits have in common: groups, and rows whose features are all alike."""
+    group_overlap = int(_straddling(rows.group_ids, splits).sum())
+    _, kinds = np.unique(rows.features, return_inverse=True)
+    identical = int(_straddling(kinds, splits).sum())
+    return {
+        "group_overlap": group_overlap,
+        "identical_rows": identical,
+        "is_leaky": bool(group_overlap or identical),
+        "groups": [rows.groups[group] for group in np.flatnonzero(_straddling(rows.group_ids, splits))[:20]],
+    }
+
+
+def _straddling(ids: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """Return (G,) bool, which ids stand in two splits or more."""
+    is_in = np.zeros((int(ids.max()) + 1, len(SPLITS)), dtype=bool)
+    is_in[ids, splits] = True
+    return np.asarray(is_in.sum(axis=1) > 1)
+
+
+def _strata(targets: np.ndarray, schema: TableSchema, unit_count: int) -> np.ndarray:
+    if schema.task == "classification":
+        return targets
+    count = max(1, min(_MOST_STRATA, unit_count // _UNITS_A_STRATUM))
+    edges = np.quantile(targets, np.arange(1, count) / count)
+    return np.searchsorted(edges, targets, side="right").astype(np.int64)
+
+
+def _require_classes(counts: np.ndarray, schema: TableSchema) -> None:
+    names: Sequence[str] = schema.target.values
+    if len(names) < 2:
+        raise SplitError(
+            f"the target {schema.target.name!r} has one class, {names[0]!r}; there is nothing to tell apart"
+        )
+    group_counts = (counts[:, :-1] > 0).sum(axis=0)
+    few = [f"{names[row]!r} has {group_counts[row]}" for row in np.flatnonzero(group_counts < len(SPLITS))]
+    if few:
+        raise SplitError(
+            f"each class must be in train, val and test, so it needs 3 groups of rows at least: {', '.join(few)}; add "
+            "rows, or leave out the class"
+        )
+
+
+def _published(rows: Rows, problems: Problems) -> np.ndarray:
+    given = {SPLITS[place] for place in np.unique(rows.published) if place != NO_SPLIT}
+    lacking = [split for split in SPLITS if split not in given]
+    if lacking:
+        raise SplitError(
+            f"data.split_mode = published: no row is of {', '.join(lacking)}; name a split column in the schema file, "
+            "or use data.split_mode = group"
+        )
+    without = int((rows.published == NO_SPLIT).sum())
+    if without:
+        problems.add("item_without_published_split", "", f"{without} rows have no split; put into train")
+    return np.where(rows.published == NO_SPLIT, _TRAIN, rows.published).astype(np.int64)
