@@ -66,10 +66,14 @@ def _path_by_class(folder: Path, sample: Sample) -> Path:
 
 
 def _label_lines(sample: Sample) -> str:
-    """Return `class cx cy w h` lines, normalized to the image's size."""
-    xywh = xyxy_to_xywh(sample.xyxy)
+    """Return `class cx cy w h` lines, normalized to the image's size.
+
+    Crowds are left out, as Ultralytics' own conversion of COCO does: learnt as one object, their box is a wrong one.
+    """
+    is_object = ~sample.is_crowd
+    xywh = xyxy_to_xywh(sample.xyxy[is_object])
     lines = []
-    for class_id, (left, top, width, height) in zip(sample.class_ids, xywh, strict=True):
+    for class_id, (left, top, width, height) in zip(sample.class_ids[is_object], xywh, strict=True):
         centre_x, centre_y = (left + width / 2) / sample.width, (top + height / 2) / sample.height
         lines.append(
             f"{class_id} {centre_x:.8f} {centre_y:.8f} {width / sample.width:.8f} {height / sample.height:.8f}\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import write_dataset
 from visionyard.data.dataset import Dataset
 from visionyard.models.yolo.layout import classification_layout, detection_layout
 
@@ -36,3 +37,13 @@ def test_a_classification_dataset_becomes_a_folder_a_class(shapes_dataset: Calla
             path = folder / f"{sample.class_ids[0]:05d}" / sample.image_name
             assert path.read_bytes() == dataset.image_bytes(sample)
         assert len(list(folder.rglob("*.png"))) == dataset.count(split)  # type: ignore[arg-type]
+
+
+def test_a_crowd_is_no_object_to_learn(tmp_path: Path) -> None:
+    boxes = [[0, 0, 16, 32], [0, 0, 32, 32]]
+    image = np.zeros((32, 32, 3), np.uint8)
+    row = {"split": "train", "image": image, "class_ids": [0, 0], "xyxy": boxes, "is_crowd": [False, True]}
+    folder = write_dataset(tmp_path / "set", task="detection", classes=["person"], rows=[row])
+    description = detection_layout(Dataset(folder), tmp_path / "layout")
+    (labels,) = (Path(description["train"]).parent / "labels").iterdir()
+    assert labels.read_text() == "0 0.25000000 0.50000000 0.50000000 1.00000000\n"
