@@ -10,6 +10,7 @@ from rich.console import Console
 
 from visionyard import __version__
 from visionyard.cli import cluster, deploy, promotion
+from visionyard.cli.capture import capture_command
 from visionyard.cli.cost import cost_app
 from visionyard.cli.dataset import dataset_app
 from visionyard.errors import ConfigError, VisionyardError
@@ -361,6 +362,7 @@ def receive(
     receive_command(config, address=address, port=port, host=host, namespace=namespace)
 
 
+app.command(name="capture")(capture_command)
 app.add_typer(cost_app, name="cost")
 app.add_typer(dataset_app, name="dataset")
 cluster.register(app)
