@@ -4,7 +4,7 @@ Eight bits a pixel hold ids 0 to 254; 255 stands where nobody said what is there
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from visionyard.transforms.images import open_image, read_levels
 
 UNLABELLED_ID = 255
 MAX_CLASS_COUNT = UNLABELLED_ID
+_PART_PIXELS = 1 << 20
 
 
 def encode_class_mask(class_ids: np.ndarray) -> bytes:
@@ -39,8 +40,28 @@ def decode_class_mask(data: bytes) -> np.ndarray:
 
 def ids_present(class_ids: np.ndarray) -> tuple[int, ...]:
     """Return the ids that a mask holds, ascending, without `UNLABELLED_ID`."""
-    present = np.flatnonzero(np.bincount(class_ids.ravel(), minlength=UNLABELLED_ID + 1))
-    return tuple(int(class_id) for class_id in present if class_id != UNLABELLED_ID)
+    counts = np.zeros(UNLABELLED_ID + 1, np.int64)
+    for part in row_parts(class_ids):
+        counts += np.bincount(part.ravel(), minlength=UNLABELLED_ID + 1)
+    return tuple(int(class_id) for class_id in np.flatnonzero(counts) if class_id != UNLABELLED_ID)
+
+
+def row_parts(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield an image in blocks of whole rows, of about a million pixels each.
+
+    What numpy indexes by or counts, it widens to eight bytes: of the largest image that would be 1.4 GB.
+    """
+    row_count = max(1, _PART_PIXELS // max(1, pixels.shape[1]))
+    for start in range(0, len(pixels), row_count):
+        yield pixels[start : start + row_count]
+
+
+def looked_up(table: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return what a table has for each pixel: (H, W), of the table's type."""
+    found = np.empty(levels.shape, table.dtype)
+    for source, target in zip(row_parts(levels), row_parts(found), strict=True):
+        target[...] = table[source]
+    return found
 
 
 def id_table(before: Sequence[str], after: Sequence[str]) -> np.ndarray:

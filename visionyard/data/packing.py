@@ -7,7 +7,7 @@ from typing import Any
 
 from visionyard import events
 from visionyard.data.artifacts import SHARDS, read_manifest
-from visionyard.data.class_masks import decode_class_mask, encode_class_mask, id_table
+from visionyard.data.class_masks import decode_class_mask, encode_class_mask, id_table, looked_up
 from visionyard.data.dataset import INDEX, index_schema
 from visionyard.data.items import SPLITS, Split, Task
 from visionyard.data.records import Record
@@ -84,7 +84,7 @@ class _Recoder:
         if record.mask_blob is None:
             raise ArtifactError(f"{record.place}: has no mask among masks; run the stage that wrote it again")
         data = read_blob(self._folders[record.artifact] / SHARDS, record.mask_blob)
-        return encode_class_mask(self._table[decode_class_mask(data)])
+        return encode_class_mask(looked_up(self._table, decode_class_mask(data)))
 
 
 def _extra_label(record: Record, mask: bytes | None) -> dict[str, Any]:

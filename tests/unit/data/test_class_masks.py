@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionyard.data.class_masks import decode_class_mask, encode_class_mask, id_table, ids_present
+from visionyard.data.class_masks import (
+    decode_class_mask,
+    encode_class_mask,
+    id_table,
+    ids_present,
+    looked_up,
+    row_parts,
+)
 from visionyard.errors import MediaError
 
 
@@ -37,6 +44,17 @@ def test_classes_that_move_or_are_left_out() -> None:
     table = id_table(["sky", "road", "car"], ["car", "sky"])
     assert table[[0, 1, 2, 3, 255]].tolist() == [1, 255, 0, 255, 255]
     assert (table.shape, table.dtype) == ((256,), np.uint8)
+
+
+@pytest.mark.parametrize("size_hw", [(0, 5), (3000, 1200), (1, 3_000_000), (7, 1)], ids=str)
+def test_blocks_of_rows_make_the_whole(size_hw: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 250, size_hw, dtype=np.uint8)
+    parts = list(row_parts(pixels))
+    np.testing.assert_array_equal(np.concatenate([pixels[:0], *parts]), pixels)
+    assert all(part.size <= max(1 << 20, size_hw[1]) for part in parts)
+    table = np.arange(256, dtype=np.uint8)[::-1].copy()
+    np.testing.assert_array_equal(looked_up(table, pixels), 255 - pixels)
+    assert ids_present(pixels) == tuple(np.unique(pixels))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Pictures whose numbers or colours are classes: decoded as they are stored, and turned into class ids."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from visionyard.data.class_masks import UNLABELLED_ID
+from visionyard.data.class_masks import UNLABELLED_ID, ids_present, row_parts
 from visionyard.errors import MediaError
 from visionyard.transforms.images import open_image, read_levels
 
@@ -18,6 +19,8 @@ _LOSSY_TIFF = {"jpeg", "tiff_jpeg", "webp"}
 _MODES = ("1", "L", "P", "I", "RGB")
 _COLOUR_COUNT = 1 << 24
 _SHOWN = 5
+# Of a photograph taken for a mask each pixel may have a colour of its own: enough of them are enough.
+_MOST_UNKNOWN = 1000
 
 Colour = tuple[int, int, int]
 
@@ -115,22 +118,38 @@ class ClassMap:
             MediaError: The picture is in colour and the map has none.
         """
         if picture.has_channels and self.colours:
-            packed = _packed(picture.levels)
-            ids = self._colour_table[packed]
-            return ids, _unknown_text(packed[ids == UNLABELLED_ID], is_colour=True)
+            return _class_ids(self._colour_table, picture.levels, _packed)
         grey = picture.as_grey()
         if grey is None:
             raise MediaError("it is in colour, and no class map says what its colours are; add one with r, g, b")
-        picture, table = grey, self._number_table
-        if picture.palette is not None and self.colours:
-            by_palette = np.full(UNLABELLED_ID + 1, UNLABELLED_ID, np.uint8)
-            by_palette[: len(picture.palette)] = self._colour_table[_packed(picture.palette)]
-            used = np.unique(picture.levels)
-            if not self.numbers or (by_palette[used[used != UNLABELLED_ID]] != UNLABELLED_ID).all():
-                table = by_palette
-        ids = table[picture.levels]
-        unknown = picture.levels[(ids == UNLABELLED_ID) & (picture.levels != UNLABELLED_ID)]
-        return ids, _unknown_text(unknown, is_colour=False)
+        table = self._number_table
+        if grey.palette is not None and self.colours:
+            table = self._palette_table(grey.levels, grey.palette)
+        return _class_ids(table, grey.levels, None)
+
+    def _palette_table(self, indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
+        """Return the class of each index by its colour, or by its number where colours do not explain all there are."""
+        by_colour = np.full(UNLABELLED_ID + 1, UNLABELLED_ID, np.uint8)
+        by_colour[: len(palette)] = self._colour_table[_packed(palette)]
+        is_explained = all(by_colour[index] != UNLABELLED_ID for index in ids_present(indices))
+        return by_colour if is_explained or not self.numbers else self._number_table
+
+
+def _class_ids(
+    table: np.ndarray, levels: np.ndarray, indices_of: Callable[[np.ndarray], np.ndarray] | None
+) -> tuple[np.ndarray, str]:
+    """Look each pixel up, block by block, and say which values stand for no class."""
+    ids = np.empty(levels.shape[:2], np.uint8)
+    unknown: Counter[int] = Counter()
+    for part, target in zip(row_parts(levels), row_parts(ids), strict=True):
+        indices = indices_of(part) if indices_of else part
+        target[...] = table[indices]
+        if len(unknown) < _MOST_UNKNOWN:
+            values, counts = np.unique(indices[target == UNLABELLED_ID], return_counts=True)
+            unknown.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    if indices_of is None:
+        unknown.pop(UNLABELLED_ID, None)
+    return ids, _unknown_text(unknown, is_colour=indices_of is not None)
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
@@ -140,13 +159,12 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return packed
 
 
-def _unknown_text(unknown: np.ndarray, *, is_colour: bool) -> str:
-    values, counts = np.unique(unknown, return_counts=True)
+def _unknown_text(unknown: Counter[int], *, is_colour: bool) -> str:
     shown = [
         f"{colour_text((value >> 16, value >> 8 & 255, value & 255)) if is_colour else value} on {count} pixels"
-        for value, count in zip(values[:_SHOWN].tolist(), counts[:_SHOWN].tolist(), strict=True)
+        for value, count in sorted(unknown.items())[:_SHOWN]
     ]
-    return ", ".join(shown) + (f" and {len(values) - _SHOWN} more values" if len(values) > _SHOWN else "")
+    return ", ".join(shown) + (" and other values" if len(unknown) > _SHOWN else "")
 
 
 def colour_text(colour: Colour) -> str:

@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from visionyard import events
-from visionyard.data.class_masks import UNLABELLED_ID
+from visionyard.data.class_masks import UNLABELLED_ID, row_parts
 from visionyard.data.formats.class_maps import MapEntry, parse_class_map
 from visionyard.data.formats.label_pictures import MAX_LEVEL, ClassMap, Colour, LabelPicture
 from visionyard.data.formats.reading import Reading, SourceFormat, SourceImage, split_of_path
@@ -223,7 +223,8 @@ def _survey(tree: SourceTree, pairing: _Pairing, *, has_colours: bool) -> tuple[
         if grey is None:
             colour_example = colour_example or file.name
         else:
-            seen[grey.levels] = True
+            for part in row_parts(grey.levels):
+                seen[part] = True
     return set(np.flatnonzero(seen).tolist()), colour_example
 
 
