@@ -206,7 +206,9 @@ def _objects(features: _Features, place: _Place, names: Mapping[int, str] | None
         )
         place.note("malformed_box", f"{message}; its boxes are left out")
         return ImageLabels(place.file.name, (), has_faults=True)
-    classes = texts if len(texts) == count else [_named(number, place, names) for number in numbers]
+    classes: list[str | None] = (
+        [_named(number, place, names) for number in numbers] if len(texts) != count else [*texts]
+    )
     crowds = _integers(features, "image/object/is_crowd") or [0] * count
     masks = features.get("image/object/mask", ())
     boxes = []

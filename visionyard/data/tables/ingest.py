@@ -272,7 +272,7 @@ def _write(path: Path, table: TableSource, schema: TableSchema, rules: SchemaFil
 
 def _typed(batch: Any, schema: TableSchema, rules: SchemaFile, forbidden: dict[str, int]) -> Iterator[Any]:
     for column in schema.columns:
-        values = as_plain(batch.column(column.name), rules.missing)
+        values: Any = as_plain(batch.column(column.name), rules.missing)
         typed = as_type(values, column.type)
         rule = rules.columns.get(column.name)
         if rule is not None:

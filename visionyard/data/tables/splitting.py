@@ -89,7 +89,7 @@ def _require_classes(counts: np.ndarray, schema: TableSchema) -> None:
             f"the target {schema.target.name!r} has one class, {names[0]!r}; there is nothing to tell apart"
         )
     group_counts = (counts[:, :-1] > 0).sum(axis=0)
-    few = [f"{names[row]!r} has {group_counts[row]}" for row in np.flatnonzero(group_counts < len(SPLITS))]
+    few = [f"{name!r} has {count}" for name, count in zip(names, group_counts) if count < len(SPLITS)]
     if few:
         raise SplitError(
             f"each class must be in train, val and test, so it needs 3 groups of rows at least: {', '.join(few)}; add "
