@@ -15,6 +15,7 @@ SourceKind = Literal[
     "clips_cvat",
     "images_coco",
     "images_cvat",
+    "images_label_studio",
     "images_voc",
     "images_yolo",
     "images_by_class",

@@ -117,7 +117,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(
             tmp_path,
-            "data: {kind: images_coco}\ntraining: {epochs: many, lr: 1}",
+            "data: {kind: images_of_no_kind}\ntraining: {epochs: many, lr: 1}",
             overrides=("training.epochs", "frames.rat_hz=3", "frames.rate_hz=[1"),
             VISIONYARD_SET_MODEL__NAM="x",
         )
@@ -127,7 +127,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         "--set",
         "--set",
         "data.source",
-        "data.kind = 'images_coco'",
+        "data.kind = 'images_of_no_kind'",
         "training.epochs = 'many'",
         "training.lr",
     ]
