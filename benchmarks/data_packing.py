@@ -1,11 +1,11 @@
 """Dataset preparation: items a second, and peak memory against the number of items.
 
-    python benchmarks/data_packing.py [--counts 2000 20000] [--repeats 1]
+    python benchmarks/data_packing.py [--counts 2000 20000] [--repeats 1] [--masks]
 
-Makes frames of clips (20 each) as 320x240 JPEGs with three boxes, seed 0, then runs the whole of `prepare_dataset` on
-them (check of each image by hash and reduced decoding, split, packing, leak audit), each run in a process of its own
-whose peak resident memory is measured. Prints a Markdown table. Takes about two minutes on two cores and 700 MB of the
-temporary folder.
+Makes frames of clips (20 each) as 320x240 JPEGs with three boxes (with --masks an ellipse in each), seed 0, then runs
+the whole of `prepare_dataset` on them (check of each image by hash and reduced decoding, split, packing, leak audit),
+each run in a process of its own whose peak resident memory is measured. Prints a Markdown table. Takes about two
+minutes on two cores and 700 MB of the temporary folder.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from visionyard.data.items import Box, Item, write_json_lines
 from visionyard.data.prepare import prepare_dataset
 from visionyard.data.shards import ShardWriter
 from visionyard.digests import sha256_bytes
+from visionyard.geometry import Mask
 
 WIDTH, HEIGHT = 320, 240
 FRAMES_A_CLIP = 20
@@ -44,7 +45,15 @@ def make_jpeg(rng: np.random.Generator) -> bytes:
     return stream.getvalue()
 
 
-def make_items(shards: ShardWriter, count: int) -> Iterator[dict[str, Any]]:
+def ellipse(left: float, top: float, width: float, height: float) -> Mask:
+    """Return the mask of the ellipse in a box."""
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    across = (columns + 0.5 - left - width / 2) / (width / 2)
+    down = (rows + 0.5 - top - height / 2) / (height / 2)
+    return Mask.from_array(across**2 + down**2 < 1)
+
+
+def make_items(shards: ShardWriter, count: int, *, has_masks: bool) -> Iterator[dict[str, Any]]:
     """Write `count` frames and yield their lines."""
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -52,7 +61,11 @@ def make_items(shards: ShardWriter, count: int) -> Iterator[dict[str, Any]]:
         data = make_jpeg(rng)
         corners = rng.uniform(0, 100, (BOXES_AN_IMAGE, 2))
         boxes = [
-            Box(CLASSES[int(rng.integers(len(CLASSES)))], (float(x), float(y), float(x) + 90, float(y) + 70))
+            Box(
+                CLASSES[int(rng.integers(len(CLASSES)))],
+                (float(x), float(y), float(x) + 90, float(y) + 70),
+                ellipse(x, y, 90, 70) if has_masks else None,
+            )
             for x, y in corners
         ]
         key = f"clip-{clip:05d}-{frame:04d}"
@@ -69,12 +82,12 @@ def make_items(shards: ShardWriter, count: int) -> Iterator[dict[str, Any]]:
         ).to_json()
 
 
-def make_artifacts(folder: Path, count: int) -> None:
+def make_artifacts(folder: Path, count: int, *, has_masks: bool) -> None:
     """Write empty sources and `count` frames."""
     for artifact, item_count in (("sources", 0), ("frames", count)):
         (folder / artifact).mkdir(parents=True)
         with ShardWriter(folder / artifact / SHARDS, artifact) as shards:
-            write_json_lines(folder / artifact / IMAGES, make_items(shards, item_count))
+            write_json_lines(folder / artifact / IMAGES, make_items(shards, item_count, has_masks=has_masks))
         write_manifest(folder / artifact, artifact, {"classes": list(CLASSES)})
 
 
@@ -92,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 20_000], help="items of each data set")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, of which the fastest counts")
+    parser.add_argument("--masks", action="store_true", help="give each box a mask")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -103,7 +117,7 @@ def main() -> None:
     for count in options.counts:
         with tempfile.TemporaryDirectory(prefix="visionyard-") as name:
             folder = Path(name)
-            make_artifacts(folder, count)
+            make_artifacts(folder, count, has_masks=options.masks)
             size_mb = sum(path.stat().st_size for path in (folder / "frames" / SHARDS).iterdir()) / 1e6
             command = [sys.executable, __file__, "--measure", str(folder)]
             runs = [json.loads(subprocess.check_output(command)) for _ in range(options.repeats)]

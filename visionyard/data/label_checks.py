@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from visionyard.data.artifacts import SHARDS
-from visionyard.data.class_masks import decode_class_mask, id_table, ids_present
+from visionyard.data.class_masks import UNLABELLED_ID, decode_class_mask, id_table, ids_present
 from visionyard.data.items import Box, Item, Problems
 from visionyard.data.shards import Blob, read_blob
 from visionyard.digests import sha256_bytes
@@ -159,7 +159,7 @@ class LabelChecker:
         if unknown:
             message = f"its mask holds the ids {unknown}, there are {len(self._listed)} classes"
             self._problems.add("unknown_class", item.source, f"{message}; those pixels count as unlabelled")
-        shown = ids_present(self._table[list(present)]) if present else ()
+        shown = tuple(sorted({int(self._table[class_id]) for class_id in present} - {UNLABELLED_ID}))
         if shown:
             return Label(shown)
         if len(unknown) < len(present):
