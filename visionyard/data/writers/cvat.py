@@ -14,8 +14,9 @@ from typing import IO
 
 import numpy as np
 
-from visionyard.data.items import Box, Item, Problems
+from visionyard.data.items import Box, Problems
 from visionyard.data.labelled import LabelledSet
+from visionyard.data.writers.annotation import Annotation
 from visionyard.data.writers.writing import TargetFormat, note_boxes_of_masks, split_folder, write_image
 from visionyard.data.writers.xml_text import attribute, element_text, number
 from visionyard.geometry import Mask
@@ -39,7 +40,7 @@ def write(labelled: LabelledSet, folder: Path, problems: Problems) -> None:
             split = split_folder(image)
             note_boxes_of_masks(image, problems, FORMAT.name)
             name = f"{split}/{write_image(image, folder / 'images' / split)}"
-            write_item(stream, image.item, number_, name)
+            write_annotation(stream, Annotation.of_item(image.item), number_, name)
         end(stream)
 
 
@@ -72,23 +73,23 @@ def _attribute_definition(name: str) -> str:
     )
 
 
-def write_item(stream: IO[str], item: Item, image_id: int, name: str, scores: Sequence[float] = ()) -> None:
+def write_annotation(stream: IO[str], annotation: Annotation, image_id: int, name: str) -> None:
     """Write one image with its label.
 
     Args:
         stream: The file.
-        item: Its facts and its label.
+        annotation: Its label.
         image_id: Its number in the file.
         name: Its path, as CVAT lists it.
-        scores: A model's confidence in each box, or in the class; empty where a person labelled.
     """
-    subset = f" subset={attribute(item.published_split)}" if item.published_split else ""
-    size = f'width="{item.width}" height="{item.height}"'
+    scores = annotation.scores
+    subset = f" subset={attribute(annotation.split)}" if annotation.split else ""
+    size = 'width="{}" height="{}"'.format(*annotation.size_wh)
     stream.write(f'<image id="{image_id}" name={attribute(name)}{subset} {size}>\n')
-    if item.class_name is not None:
+    if annotation.class_name is not None:
         told = "".join(_score(score) for score in scores[:1])
-        stream.write(f'<tag label={attribute(item.class_name)} source="{_source(scores)}">{told}</tag>\n')
-    for place, box in enumerate(item.boxes or ()):
+        stream.write(f'<tag label={attribute(annotation.class_name)} source="{_source(scores)}">{told}</tag>\n')
+    for place, box in enumerate(annotation.boxes):
         told = f'<attribute name="{_CROWD}">true</attribute>' if box.is_crowd else ""
         stream.write(_shape(box, _source(scores), told + (_score(scores[place]) if scores else "")))
     stream.write("</image>\n")

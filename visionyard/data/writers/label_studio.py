@@ -10,12 +10,13 @@ Source: Label Studio documentation, "JSON format of annotated tasks" and "Import
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from visionyard.data.items import Box, Item, Problems
+from visionyard.data.items import Box, Problems
 from visionyard.data.labelled import LabelledSet
+from visionyard.data.writers.annotation import Annotation
 from visionyard.data.writers.writing import (
     TargetFormat,
     note_boxes_of_masks,
@@ -44,7 +45,7 @@ def write(labelled: LabelledSet, folder: Path, problems: Problems) -> None:
             data = {"image": LOCAL_FILES + name, "source": image.item.source}
             if image.item.published_split:
                 data["split"] = image.item.published_split
-            tasks.add({"data": data, "annotations": [{"result": results(image.item)}]})
+            tasks.add({"data": data, "annotations": [{"result": results(Annotation.of_item(image.item))}]})
         tasks.end()
     write_config(folder, labelled.classes, task=labelled.task)
 
@@ -66,19 +67,16 @@ class TaskList:
         self._stream.write("\n]\n" if self._count else "[]\n")
 
 
-def results(item: Item, scores: Sequence[float] = ()) -> list[dict[str, Any]]:
-    """Return an image's label as results.
-
-    Args:
-        item: Its facts and its label.
-        scores: A model's confidence in each box, or in the class; empty where a person labelled.
-    """
+def results(annotation: Annotation) -> list[dict[str, Any]]:
+    """Return an image's label as results."""
     found: list[dict[str, Any]] = []
-    if item.class_name is not None:
-        found.append({"from_name": "class", "type": "choices", "value": {"choices": [item.class_name]}})
-    found += [_shape(box, (item.width, item.height)) for box in item.boxes or ()]
-    common = {"to_name": "image", "original_width": item.width, "original_height": item.height}
-    told = [{"score": round(float(score), 4)} for score in scores] or [{}] * len(found)
+    if annotation.class_name is not None:
+        choice = {"choices": [annotation.class_name]}
+        found.append({"from_name": "class", "type": "choices", "value": choice})
+    found += [_shape(box, annotation.size_wh) for box in annotation.boxes]
+    width, height = annotation.size_wh
+    common = {"to_name": "image", "original_width": width, "original_height": height}
+    told = [{"score": round(float(score), 4)} for score in annotation.scores] or [{}] * len(found)
     return [
         {"id": f"r{number}", **common, **result, **score}
         for number, (result, score) in enumerate(zip(found, told, strict=True))

@@ -1,8 +1,9 @@
 """What all writers share: which images come, where their files go, and what the format could not hold."""
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from visionyard import events
@@ -15,6 +16,7 @@ from visionyard.errors import ConfigError, DataError
 NO_SPLIT = "all"
 # Boxes nearer to each other than this are the same.
 _SAME_BOX_PX = 0.01
+_PLAIN_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,150}$")
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ class WriteReport:
 
 
 class _Counted:
-    """A set whose labelled images are counted and told of as they are gone through."""
+    """A set whose labelled images are counted and told of as they are gone through, and named as their files are."""
 
     def __init__(self, labelled: LabelledSet, problems: Problems) -> None:
         self._labelled, self._problems = labelled, problems
         self.image_count = self.box_count = 0
+        self._keeps_names = _have_own_names(labelled)
 
     def images(self) -> Iterator[LabelledImage]:
         """Yield the labelled ones."""
@@ -76,14 +79,31 @@ class _Counted:
                 continue
             self.image_count += 1
             self.box_count += len(image.item.boxes or ())
-            yield image
+            yield _renamed(image) if self._keeps_names else image
+
+
+def _have_own_names(labelled: LabelledSet) -> bool:
+    """Return whether the files of the source, without folder and extension, have plain names that all differ."""
+    seen: set[str] = set()
+    for image in labelled.images():
+        name = PurePosixPath(image.item.source).stem
+        # Frames share the name of their clip; some file systems take A for a.
+        if image.item.timestamp_s is not None or not _PLAIN_NAME.match(name) or name.lower() in seen:
+            return False
+        seen.add(name.lower())
+    return True
+
+
+def _renamed(image: LabelledImage) -> LabelledImage:
+    return replace(image, item=replace(image.item, key=PurePosixPath(image.item.source).stem))
 
 
 def write_as(labelled: LabelledSet, target: Path, target_format: TargetFormat, problems: Problems) -> WriteReport:
     """Write a set in a format; `target` appears whole or not at all.
 
     Args:
-        labelled: What to write; images without a label are left out and noted.
+        labelled: What to write; images without a label are left out and noted. Files are named as in the source where
+            all of its names are plain and differ, else by their keys.
         target: The folder to make; one that is there must be empty.
         target_format: How.
         problems: Gets what the format cannot hold.
@@ -134,7 +154,10 @@ def split_folder(image: LabelledImage) -> str:
 
 
 def write_image(image: LabelledImage, folder: Path) -> str:
-    """Write an image file, byte for byte, as `<key>.<extension>` and return that name; the folder is made."""
+    """Write an image file, byte for byte, as `<key>.<extension>` and return that name; the folder is made.
+
+    The key is the name of the source's file where all of these differ, see `write_as`.
+    """
     data = image.image_bytes()
     name = image.item.key + extension_of(data)
     folder.mkdir(parents=True, exist_ok=True)
