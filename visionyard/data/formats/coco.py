@@ -142,7 +142,7 @@ def _scan(tree: SourceTree, source: SourceFile, problems: Problems) -> _File:
     is_told: set[str] = set()
     for each in json_values(tree.path(file.name), file.name):
         file.has_annotations = file.has_annotations or each.key == "annotations"
-        if each.key not in _LISTS:
+        if each.key not in _LISTS or each.value == []:
             continue
         if not each.is_entry or not isinstance(each.value, dict):
             message = f"{each.key} holds {str(each.value)[:40]!r}, expected a list of objects; passed over"

@@ -26,7 +26,7 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True)
 class JsonValue:
-    """A value of the outermost object, or one entry of a list there.
+    """A value of the outermost object, or one entry of a list there; an empty list is a value.
 
     Attributes:
         key: Its name in the outermost object; empty when that is a list.
@@ -93,7 +93,10 @@ def _named_values(text: "_Text") -> Generator[JsonValue, None, None]:
             raise text.malformed("expected a name in quotation marks")
         text.take(":")
         if text.peek() == "[":
+            start = text.place
             text.take("[")
+            if text.peek() == "]":
+                yield JsonValue(key, [], start, text.place + 1, is_entry=False)
             yield from _entries(text, key)
         else:
             found = text.value()
@@ -126,6 +129,11 @@ class _Text:
         self._at = 0
         self._window_start = 0
         self._is_whole = False
+
+    @property
+    def place(self) -> int:
+        """The next byte in the file."""
+        return self._window_start + self._at
 
     def begin(self) -> str:
         """Take the opening of the outermost value."""

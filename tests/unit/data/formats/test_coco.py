@@ -271,6 +271,11 @@ def test_a_file_without_annotations_leaves_its_images_unlabelled(scan: Any) -> N
     assert (images["a.jpg"].labels, images["a.jpg"].published_split, classes) == (None, "test", ["cat", "dog"])
 
 
+def test_an_empty_list_of_annotations_says_that_nothing_is_there(scan: Any) -> None:
+    images, problems, _ = read(scan, {"a.jpg": "", "instances_test.json": document()})
+    assert (images["a.jpg"].labels.boxes, problems) == ((), [])
+
+
 def test_other_files_of_the_same_images_are_told(scan: Any) -> None:
     captions = {"images": [image()], "annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]}
     points = document(annotation(keypoints=[1, 2, 2]), annotation(keypoints=[1, 2, 2], category_id=3))
@@ -295,7 +300,7 @@ def test_letters_of_other_scripts(scan: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        pytest.param('{"shapes": [], "version": 1}', r"x\.json has 'version'\)", id="other keys"),
+        pytest.param('{"shapes": [], "version": 1}', r"x\.json has 'shapes', 'version'\)", id="other keys"),
         pytest.param("[1, 2]", r"x\.json is a list", id="a list"),
         pytest.param('{"a": ', r"x\.json: not usable JSON at byte 6", id="cut off"),
         pytest.param('{"images": [{"id": 1}]}', "has 'images'", id="images without names"),
