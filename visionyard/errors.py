@@ -66,9 +66,17 @@ class SplitError(DataError):
 
 
 class StorageError(VisionyardError):
-    """An object store or a web server refused, timed out or lacks the thing."""
+    """An object store or a web server refused, timed out or lacks the thing.
+
+    Attributes:
+        is_transient: It may pass by itself: the store was away or overloaded, time and again.
+    """
 
     exit_class = "store_unreachable"
+
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
+        self.is_transient = is_transient
+        super().__init__(message)
 
 
 class ArtifactError(VisionyardError):

@@ -1,8 +1,8 @@
 """Where data lives: folders and files, `s3://bucket/prefix`, and `http(s)://`; one set of functions for all of them.
 
 A local path and a `file://` address work wherever an S3 address does, so checkpoints and bundles can live on either.
-S3 takes its endpoint from AWS_ENDPOINT_URL or MINIO_ENDPOINT, its keys from AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY (or MINIO_ACCESS_KEY and MINIO_SECRET_KEY), its region from AWS_DEFAULT_REGION.
+S3 takes its endpoint from AWS_ENDPOINT_URL or MINIO_ENDPOINT, its region from AWS_DEFAULT_REGION, its credentials from
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a mounted file or a role (s3_access.py lists them in order).
 """
 
 from visionyard.storage.addresses import is_local, join, local_path, shown

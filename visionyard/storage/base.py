@@ -1,10 +1,7 @@
-"""What the stores share: their interface, time limits, retries, and files that appear whole."""
+"""What the stores share: their interface, time limits and retries."""
 
-import hashlib
-import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +23,10 @@ from urllib3.exceptions import (
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
-TRY_COUNT = 3
-# A store that restarts is back within seconds; three tries then span about as long as one connect time-out.
+TRY_COUNT = 5
+# A store that restarts is back within seconds, and one that asks to slow down means about as long: five tries span at
+# least 4.5 s. Up to as much again is drawn, so that many clients do not come back at the same moment (M. Brooker,
+# Exponential Backoff And Jitter, AWS Architecture Blog, 2015).
 _FIRST_WAIT_S = 0.3
 _LONGEST_WAIT_S = 5.0
 CHUNK_BYTES = 1 << 20
@@ -75,12 +74,16 @@ class Store(ABC):
         """Return a block whose stream becomes the file at the address when it ends well, whole or not at all."""
 
     @abstractmethod
-    def fetch(self, target: Path) -> None:
-        """Copy the file at the address to `target`, whole or not at all, and mark it with its etag."""
+    def fetch(self, target: Path, arrived: Callable[[int], None] = lambda _: None) -> None:
+        """Copy the file at the address to `target`, verified, whole or not at all, and mark it with its etag.
+
+        A transfer that broke off goes on the next time where the store can do that. `arrived` is called with the bytes
+        of each chunk.
+        """
 
     @abstractmethod
-    def upload(self, path: Path) -> None:
-        """Copy a local file to the address, whole or not at all."""
+    def upload(self, path: Path, sent: Callable[[int], None] = lambda _: None) -> None:
+        """Copy a local file to the address, verified, whole or not at all; `sent` is called with the bytes of parts."""
 
     @abstractmethod
     def delete(self) -> None:
@@ -92,10 +95,12 @@ class Store(ABC):
 
 
 def with_retries(function: Callable[[], _Result], is_transient: Callable[[BaseException], bool]) -> _Result:
-    """Call a function up to three times, with growing waits between, as long as its error may pass by itself."""
+    """Call a function up to five times, with growing waits between, as long as its error may pass by itself."""
+    growing = tenacity.wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
+    drawn = tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(TRY_COUNT),
-        wait=tenacity.wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
+        wait=growing + drawn,
         retry=tenacity.retry_if_exception(is_transient),
         reraise=True,
     )
@@ -130,52 +135,3 @@ def connection_fault(error: HTTPError) -> str:
     if isinstance(reason, ProtocolError):
         return f"the connection broke off in the middle ({TRY_COUNT} tries); run the same command again"
     return f"{type(reason).__name__}; check the address and the network"
-
-
-def save_stream(chunks: Iterable[bytes], target: Path, *, size: int | None, etag: str) -> None:
-    """Write a stream to a file that appears whole and marked, or not at all.
-
-    Args:
-        chunks: The content.
-        target: The file; its parents are made.
-        size: Bytes expected; None when the server did not say.
-        etag: As in `ObjectInfo`.
-
-    Raises:
-        ProtocolError: Another number of bytes arrived.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = target.with_name(f".{target.name}.partial")
-    try:
-        with work.open("wb") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-            arrived = stream.tell()
-        if size is not None and arrived != size:
-            raise ProtocolError(f"expected {size} bytes, got {arrived}")
-        mark(work, etag)
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
-
-
-def mark(path: Path, etag: str) -> None:
-    """Note the etag of a fetched file in the nanoseconds of its modification time.
-
-    So a later fetch knows a complete file without a second file beside it; a file that was altered since, or copied by
-    a tool that rounds times, loses the mark and is fetched again.
-    """
-    time_ns = int(time.time()) * 10**9 + _mark_ns(etag)
-    os.utime(path, ns=(time_ns, time_ns))
-
-
-def is_complete(path: Path, info: ObjectInfo) -> bool:
-    """Return whether `path` is a whole copy of that very version of an object."""
-    if not info.etag or not path.is_file():
-        return False
-    status = path.stat()
-    return status.st_size == info.size and status.st_mtime_ns % 10**9 == _mark_ns(info.etag)
-
-
-def _mark_ns(etag: str) -> int:
-    return int.from_bytes(hashlib.sha256(etag.encode()).digest()[:8], "big") % 10**9

@@ -1,18 +1,20 @@
 """Files and folders of this machine."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
 from pathlib import Path
 from typing import BinaryIO
 
 from visionyard import events
-from visionyard.atomic import atomic_file
 from visionyard.digests import digest_of_lines, sha256_file
 from visionyard.errors import StorageError
-from visionyard.storage.base import CHUNK_BYTES, ObjectInfo, Store, save_stream
+from visionyard.storage.base import CHUNK_BYTES, ObjectInfo, Store
+from visionyard.storage.receiving import Arriving, Checksum, DamagedError, receive
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -58,19 +60,48 @@ class LocalStore(Store):
     @contextmanager
     def writing(self) -> Iterator[BinaryIO]:
         """See Store."""
-        with _explained(self._path), atomic_file(self._path) as stream:
-            yield stream
+        # Two processes may write the same file at once, hence a name that no other has.
+        work = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}.partial")
+        try:
+            with _explained(self._path):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with work.open("xb") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                work.replace(self._path)
+        finally:
+            work.unlink(missing_ok=True)
 
-    def fetch(self, target: Path) -> None:
+    def fetch(self, target: Path, arrived: Callable[[int], None] = lambda _: None) -> None:
         """See Store."""
-        with _explained(self._path), self._path.open("rb") as stream:
-            info = self._info(self._path, self._path.name)
-            save_stream(iter(lambda: stream.read(CHUNK_BYTES), b""), target, size=None, etag=info.etag)
+        with _explained(self._path):
+            etag = self._info(self._path, self._path.name).etag
+            self._copy(self._path, target, etag, arrived)
 
-    def upload(self, path: Path) -> None:
+    def upload(self, path: Path, sent: Callable[[int], None] = lambda _: None) -> None:
         """See Store."""
-        with _explained(path), path.open("rb") as stream:
-            save_stream(iter(lambda: stream.read(CHUNK_BYTES), b""), self._path, size=None, etag="")
+        with _explained(path):
+            self._copy(path, self._path, "", sent)
+
+    @staticmethod
+    def _copy(source: Path, target: Path, etag: str, copied: Callable[[int], None]) -> None:
+        digest = hashlib.sha256()
+
+        def chunks(stream: BinaryIO) -> Iterator[bytes]:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+                yield chunk
+
+        @contextmanager
+        def opened(_offset: int, _etag: str) -> Iterator[Arriving]:
+            with source.open("rb") as stream:
+                yield Arriving(0, None, etag, False, lambda: Checksum("sha256", digest.hexdigest()), chunks(stream))
+
+        try:
+            receive(target, opened, copied)
+        except DamagedError as error:
+            raise StorageError(f"{target}: the copy of {source} is damaged ({error}); check the disk") from None
 
     def delete(self) -> None:
         """See Store."""

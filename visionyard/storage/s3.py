@@ -5,13 +5,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import certifi
-import urllib3
-from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
@@ -21,20 +17,31 @@ from visionyard.digests import digest_of_lines
 from visionyard.errors import StorageError
 from visionyard.storage.base import (
     CHUNK_BYTES,
-    TIMEOUT,
+    TRY_COUNT,
     ObjectInfo,
     Store,
     connection_fault,
     is_transient_connection_fault,
-    save_stream,
     with_retries,
 )
+from visionyard.storage.receiving import Arriving, DamagedError, receive
+from visionyard.storage.s3_access import open_access
+from visionyard.storage.s3_upload import Target, checksum_of, send
 
 # Larger than pointers and small results, smaller than a checkpoint, which goes through the disk.
 _SPOOLED_BYTES = 16 << 20
-AWS_ENDPOINT = "https://s3.amazonaws.com"
-_KEY_VARIABLES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-_TRANSIENT_CODES = {"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "RequestTimeTooSkewed"}
+_KEY_VARIABLES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file or role that stands for them"
+# The last three: the bytes were altered or cut short on their way to the server.
+_TRANSIENT_CODES = {
+    "InternalError",
+    "SlowDown",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "BadDigest",
+    "IncompleteBody",
+    "XAmzContentSHA256Mismatch",
+}
 _EXPLANATIONS = {
     "NoSuchBucket": "there is no such bucket; create it, or correct the address",
     "NoSuchKey": "there is no such object; check the key",
@@ -48,32 +55,6 @@ _EXPLANATIONS = {
     "InsufficientStorage": "the server has no space left; free some there",
 }
 _Result = TypeVar("_Result")
-
-
-def _variable(*names: str) -> str:
-    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
-
-
-@cache
-def _client(_pid: int, endpoint: str, access_key: str, secret_key: str, session_token: str, region: str) -> Any:
-    """Return the client of these settings, one a process: its connections must not be shared after a fork."""
-    scheme, _, host = endpoint.partition("://")
-    pool = urllib3.PoolManager(
-        timeout=TIMEOUT,
-        retries=False,
-        maxsize=32,
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-    )
-    return Minio(
-        host.rstrip("/"),
-        access_key=access_key or None,
-        secret_key=secret_key or None,
-        session_token=session_token or None,
-        secure=scheme == "https",
-        region=region or None,
-        http_client=pool,
-    )
 
 
 class S3Store(Store):
@@ -92,23 +73,8 @@ class S3Store(Store):
         if not bucket:
             raise StorageError(f"{address}: names no bucket; expected s3://bucket/prefix")
         self._bucket, self._key = bucket, key.strip("/")
-        self._endpoint = _variable("AWS_ENDPOINT_URL", "MINIO_ENDPOINT") or AWS_ENDPOINT
-        if not self._endpoint.startswith(("http://", "https://")):
-            raise StorageError(
-                f"AWS_ENDPOINT_URL or MINIO_ENDPOINT = {self._endpoint!r}: expected http://host:port or https://host:port"
-            )
-        self._access_key = _variable("AWS_ACCESS_KEY_ID", "MINIO_ACCESS_KEY")
-        self._secret_key = _variable("AWS_SECRET_ACCESS_KEY", "MINIO_SECRET_KEY")
-        self._session_token = _variable("AWS_SESSION_TOKEN")
-        region = _variable("AWS_DEFAULT_REGION", "AWS_REGION")
-        if not region and self._endpoint != AWS_ENDPOINT:
-            region = "us-east-1"  # what other servers expect; asking them for it needs a right that users often lack
-        try:
-            self._client = _client(
-                os.getpid(), self._endpoint, self._access_key, self._secret_key, self._session_token, region
-            )
-        except ValueError as error:
-            raise StorageError(self._message(f"not a usable endpoint: {self._scrubbed(str(error))}")) from None
+        access = open_access()
+        self._client, self._endpoint, self._scrubbed = access.client, access.endpoint, access.scrubbed
 
     @property
     def address(self) -> str:
@@ -165,10 +131,13 @@ class S3Store(Store):
                     return b""
                 raise
             try:
-                return bytes(response.read())
+                data = bytes(response.read())
             finally:
                 response.close()
                 response.release_conn()
+            if not offset and size is None and (checksum := checksum_of(response.headers)):
+                checksum.check_bytes(data)
+            return data
 
         data = self._call(read)
         events.count_bytes(read=len(data))
@@ -180,37 +149,51 @@ class S3Store(Store):
         # The length must be known before the first byte is sent, and a second try reads from the beginning.
         with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as spool:
             yield spool  # type: ignore[misc]  # it has all of BinaryIO's methods, not its type
-            size = spool.tell()
+            size = spool.seek(0, os.SEEK_END)
+            self._send(spool, size)  # type: ignore[arg-type]  # as above
 
-            def put() -> None:
-                spool.seek(0)
-                self._client.put_object(self._bucket, self._key, spool, size)
-
-            self._call(put)
-            events.count_bytes(written=size)
-
-    def fetch(self, target: Path) -> None:
+    def fetch(self, target: Path, arrived: Callable[[int], None] = lambda _: None) -> None:
         """See Store."""
+        events.count_bytes(read=self._call(lambda: receive(target, self._arriving, arrived)))
 
-        def fetch_once() -> None:
-            response = self._client.get_object(self._bucket, self._key)
-            try:
-                size = int(response.headers["Content-Length"])
-                etag = response.headers.get("ETag", "").strip('"')
-                save_stream(response.stream(CHUNK_BYTES), target, size=size, etag=etag)
-                events.count_bytes(read=size)
-            finally:
-                response.close()
-                response.release_conn()
+    @contextmanager
+    def _arriving(self, offset: int, etag: str) -> Iterator[Arriving]:
+        response = self._get_from(offset)
+        if offset and response.headers.get("ETag", "").strip('"') != etag:
+            _release(response)
+            offset, response = 0, self._get_from(0)
+        try:
+            yield Arriving(
+                start=offset,
+                size=offset + int(response.headers["Content-Length"]),
+                etag=response.headers.get("ETag", "").strip('"'),
+                is_resumable=True,
+                checksum=lambda: checksum_of(response.headers),
+                chunks=response.stream(CHUNK_BYTES),
+            )
+        finally:
+            _release(response)
 
-        self._call(fetch_once)
+    def _get_from(self, offset: int) -> Any:
+        try:
+            return self._client.get_object(self._bucket, self._key, offset=offset)
+        except S3Error as error:
+            if offset and error.code == "InvalidRange":  # it is shorter now
+                return self._client.get_object(self._bucket, self._key)
+            raise
 
-    def upload(self, path: Path) -> None:
+    def upload(self, path: Path, sent: Callable[[int], None] = lambda _: None) -> None:
         """See Store."""
         if not path.is_file():
             raise StorageError(f"{path}: no such file; nothing was uploaded to {self.address}")
-        self._call(lambda: self._client.fput_object(self._bucket, self._key, str(path)))
-        events.count_bytes(written=path.stat().st_size)
+        with path.open("rb") as stream:
+            self._send(stream, os.fstat(stream.fileno()).st_size, sent)
+
+    def _send(self, stream: BinaryIO, size: int, sent: Callable[[int], None] = lambda _: None) -> None:
+        target = Target(self._client, self._bucket, self._key, lambda function: with_retries(function, _is_transient))
+        with self._explaining():
+            send(target, stream, size, sent)
+        events.count_bytes(written=size)
 
     def delete(self) -> None:
         """See Store."""
@@ -230,14 +213,23 @@ class S3Store(Store):
         return digest_of_lines(f"{info.key} {info.etag} {info.size}" for info in objects)
 
     def _call(self, function: Callable[[], _Result]) -> _Result:
-        try:
+        with self._explaining():
             return with_retries(function, _is_transient)
-        except (MinioException, HTTPError, ValueError) as error:
-            raise self._explained(error) from None
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except (MinioException, HTTPError, ValueError, DamagedError) as error:
+            explained = self._explained(error)
+            explained.is_transient = _is_transient(error)
+            raise explained from None
 
     def _explained(self, error: Exception) -> StorageError:
         if isinstance(error, HTTPError):
             return StorageError(self._message(connection_fault(error)))
+        if isinstance(error, DamagedError):
+            return StorageError(self._message(f"the bytes are damaged, {TRY_COUNT} times ({error}); upload it again"))
         if isinstance(error, S3Error):
             code = str(error.code)
             unknown = f"the server answered {code}: {self._scrubbed(str(error.message))}"
@@ -251,10 +243,10 @@ class S3Store(Store):
     def _message(self, text: str) -> str:
         return f"{self.address} at {self._endpoint}: {text}"
 
-    def _scrubbed(self, text: str) -> str:
-        for secret in (self._secret_key, self._session_token, self._access_key):
-            text = text.replace(secret, "***") if secret else text
-        return text
+
+def _release(response: Any) -> None:
+    response.close()
+    response.release_conn()
 
 
 def _seconds(time: datetime | None) -> float:
@@ -266,4 +258,4 @@ def _is_transient(error: BaseException) -> bool:
         return error.code in _TRANSIENT_CODES
     if isinstance(error, InvalidResponseError):
         return int(error._code) >= 500
-    return isinstance(error, ServerError) or is_transient_connection_fault(error)
+    return isinstance(error, ServerError | DamagedError) or is_transient_connection_fault(error)

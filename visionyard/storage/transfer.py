@@ -1,5 +1,6 @@
 """The functions over addresses: fetch, upload, list, read, write, delete, digest."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
@@ -9,8 +10,9 @@ from typing import BinaryIO, TypeVar
 from visionyard import events
 from visionyard.errors import StorageError
 from visionyard.storage.addresses import checked_key, file_name_of, join, local_path, scheme_of, shown
-from visionyard.storage.base import ObjectInfo, Store, is_complete
+from visionyard.storage.base import ObjectInfo, Store
 from visionyard.storage.local import LocalStore, walk_files
+from visionyard.storage.receiving import is_complete, is_leftover
 
 TRANSFER_THREADS = 8
 _Job = TypeVar("_Job")
@@ -38,8 +40,8 @@ def open_store(address: str | Path) -> Store:
 def fetch_folder(uri: str, target: Path, *, mirror: bool = False) -> None:
     """Copy all files at or below an address into a folder, eight at a time.
 
-    Each file appears whole or not at all. Files that an earlier, interrupted call completed and that have not changed
-    in the store since are skipped, so calling it again goes on where it stopped.
+    Each file appears whole and verified, or not at all. Files that an earlier, interrupted call completed and that have
+    not changed in the store since are skipped, and one that broke off goes on in its middle.
 
     Args:
         uri: A folder, a prefix, or one file, which then lies in `target` under its own name.
@@ -57,16 +59,18 @@ def fetch_folder(uri: str, target: Path, *, mirror: bool = False) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if mirror:
         wanted = {target / info.key for info in objects}
-        for path in [path for path in walk_files(target) if path not in wanted]:
+        for path in [path for path in walk_files(target) if path not in wanted and not is_leftover(path)]:
             path.unlink()
+    meter = _Meter(sum(info.size for info in objects), "fetching")
 
-    def fetch(info: ObjectInfo) -> str:
+    def fetch(info: ObjectInfo) -> None:
         path = target / info.key
-        if not is_complete(path, info):
-            open_store(info.address).fetch(path)
-        return info.key
+        if is_complete(path, info):
+            meter.add(info.size)
+        else:
+            open_store(info.address).fetch(path, meter.add)
 
-    _in_parallel(fetch, objects, label="fetched")
+    _in_parallel(fetch, objects)
 
 
 def fetch_file(uri: str, target: Path) -> Path:
@@ -106,12 +110,8 @@ def upload_folder(folder: Path, uri: str) -> None:
     if not files:
         raise StorageError(f"{folder}: expected files to upload to {shown(uri)}, found none")
 
-    def upload(path: Path) -> str:
-        key = path.relative_to(folder).as_posix()
-        open_store(join(uri, key)).upload(path)
-        return key
-
-    _in_parallel(upload, files, label="uploaded")
+    meter = _Meter(sum(path.stat().st_size for path in files), "uploading")
+    _in_parallel(lambda path: open_store(join(uri, path.relative_to(folder).as_posix())).upload(path, meter.add), files)
 
 
 def list_objects(uri: str) -> list[ObjectInfo]:
@@ -187,11 +187,27 @@ def source_digest(uri: str) -> str:
     return open_store(uri).digest()
 
 
-def _in_parallel(function: Callable[[_Job], str], jobs: list[_Job], *, label: str) -> None:
+class _Meter:
+    """Tells how many bytes of a transfer are done, from any thread."""
+
+    def __init__(self, total: int, label: str) -> None:
+        self._total = total
+        self._label = label
+        self._done = 0
+        self._adding = threading.Lock()
+
+    def add(self, size: int) -> None:
+        """Count bytes; those of a try that failed are counted again, hence the bound."""
+        with self._adding:
+            self._done = min(self._done + size, self._total)
+            events.progress(self._done, self._total, unit="byte", label=self._label)
+
+
+def _in_parallel(function: Callable[[_Job], None], jobs: list[_Job]) -> None:
     """Do all jobs, eight at a time; the first error stops what has not begun."""
     pool = ThreadPoolExecutor(TRANSFER_THREADS)
     try:
-        for done_count, future in enumerate(as_completed([pool.submit(function, job) for job in jobs]), start=1):
-            events.progress(done_count, len(jobs), unit="file", label=f"{label} {future.result()}")
+        for future in as_completed([pool.submit(function, job) for job in jobs]):
+            future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

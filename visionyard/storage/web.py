@@ -25,9 +25,9 @@ from visionyard.storage.base import (
     Store,
     connection_fault,
     is_transient_connection_fault,
-    save_stream,
     with_retries,
 )
+from visionyard.storage.receiving import Arriving, receive
 
 # A file changed again within the second of its Last-Modified keeps that time; a minute later it can be relied upon
 # (RFC 7232, 2.2.2).
@@ -112,7 +112,7 @@ class WebStore(Store):
         """See Store."""
         raise self._read_only()
 
-    def upload(self, path: Path) -> None:
+    def upload(self, path: Path, sent: Callable[[int], None] = lambda _: None) -> None:
         """See Store."""
         raise self._read_only()
 
@@ -120,17 +120,34 @@ class WebStore(Store):
         """See Store."""
         raise self._read_only()
 
-    def fetch(self, target: Path) -> None:
+    def fetch(self, target: Path, arrived: Callable[[int], None] = lambda _: None) -> None:
         """See Store."""
+        self._call(lambda: receive(target, self._arriving, arrived))
 
-        def fetch_once() -> None:
-            with self._request() as response:
-                length = response.headers.get("Content-Length")
-                size = int(length) if length is not None else None
-                etag = _validator(response.headers) or ""
-                save_stream(response.stream(CHUNK_BYTES, decode_content=False), target, size=size, etag=etag)
+    @contextmanager
+    def _arriving(self, offset: int, etag: str) -> Iterator[Arriving]:
+        # If-Range (RFC 9110, 13.1.5): the rest of the same version, or all of another one.
+        wanted = {"Range": f"bytes={offset}-", "If-Range": _if_range(etag)} if offset else {}
+        with self._request(headers=wanted) as response:
+            start = offset if response.status == 206 and (_validator(response.headers) or "") == etag else 0
+            if start or response.status == 200:
+                yield self._arriving_from(start, response)
+                return
+        with self._request() as response:  # 416, or a part of something else
+            yield self._arriving_from(0, response)
 
-        self._call(fetch_once)
+    @staticmethod
+    def _arriving_from(start: int, response: BaseHTTPResponse) -> Arriving:
+        length = response.headers.get("Content-Length")
+        validator = _validator(response.headers) or ""
+        return Arriving(
+            start=start,
+            size=start + int(length) if length is not None else None,
+            etag=validator,
+            is_resumable=bool(validator) and response.headers.get("Accept-Ranges", "") != "none",
+            checksum=lambda: None,
+            chunks=response.stream(CHUNK_BYTES, decode_content=False),
+        )
 
     def digest(self) -> str:
         """Return a digest of what the server says of the content, or of the content itself.
@@ -167,7 +184,7 @@ class WebStore(Store):
             # HEAD is not allowed (405), or the address is signed for GET only (403).
             return with_retries(lambda: headers_by("GET"), _is_transient)
         except HTTPError as error:
-            raise StorageError(f"{shown(self._address)}: {connection_fault(error)}") from None
+            raise self._broken(error) from None
 
     @contextmanager
     def _request(self, method: str = "GET", headers: Mapping[str, str] | None = None) -> Iterator[BaseHTTPResponse]:
@@ -187,7 +204,11 @@ class WebStore(Store):
         except _StatusError as error:
             raise self._refused(error.status) from None
         except HTTPError as error:
-            raise StorageError(f"{shown(self._address)}: {connection_fault(error)}") from None
+            raise self._broken(error) from None
+
+    def _broken(self, error: HTTPError) -> StorageError:
+        message = f"{shown(self._address)}: {connection_fault(error)}"
+        return StorageError(message, is_transient=is_transient_connection_fault(error))
 
     def _refused(self, status: int) -> StorageError:
         if status in {401, 403}:
@@ -196,7 +217,8 @@ class WebStore(Store):
             way_out = "there is no such file; check the address"
         else:
             way_out = "try again later, or fetch the file by hand and give its path"
-        return StorageError(f"{shown(self._address)}: the server answered {status}; {way_out}")
+        message = f"{shown(self._address)}: the server answered {status}; {way_out}"
+        return StorageError(message, is_transient=_is_transient(_StatusError(status)))
 
     def _read_only(self) -> StorageError:
         return StorageError(f"{shown(self._address)}: a web address is only read; give a path or s3:// address")
@@ -215,6 +237,11 @@ def _validator(headers: "urllib3.HTTPHeaderDict") -> str | None:
         if age.total_seconds() >= _SETTLED_S:
             return f"{modified} {headers['Content-Length']}"
     return None
+
+
+def _if_range(validator: str) -> str:
+    """Return what If-Range takes: the ETag, or the date of a validator that is a date and a length."""
+    return validator if validator.startswith('"') else validator.rpartition(" ")[0]
 
 
 def _is_transient(error: BaseException) -> bool:

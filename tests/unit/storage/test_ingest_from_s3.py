@@ -39,11 +39,11 @@ def test_a_try_that_was_stopped_is_gone_on_with(
     fetched: list[str] = []
 
     def counting(stop_after: int) -> Callable[..., Any]:
-        def fetch_counted(self: S3Store, target: Path) -> None:
+        def fetch_counted(self: S3Store, target: Path, arrived: Callable[[int], None]) -> None:
             if len(fetched) >= stop_after:
                 raise PreemptedError("received SIGTERM")
             fetched.append(target.name)
-            fetch(self, target)
+            fetch(self, target, arrived)
 
         return fetch_counted
 

@@ -1,6 +1,7 @@
 """Transfers between real stores, and what is said when they fail."""
 
 import hashlib
+import json
 import os
 import socket
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.fixtures.seaweed import ACCESS_KEY, SECRET_KEY
 from visionyard import storage
 from visionyard.errors import StorageError
 from visionyard.storage import base
@@ -242,16 +244,16 @@ def silent_address() -> Iterator[str]:
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch, silent_address: str) -> None:
-    from visionyard.storage import s3, web
+    from visionyard.storage import s3_access, web
 
     short = urllib3.Timeout(connect=0.2, read=0.2)
-    monkeypatch.setattr(s3, "TIMEOUT", short)
+    monkeypatch.setattr(s3_access, "TIMEOUT", short)
     monkeypatch.setattr(web, "TIMEOUT", short)
     web._pool.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL", silent_address)
     try:
         for address in ("s3://bucket/x", silent_address + "/x"):
-            with pytest.raises(StorageError, match=r"nothing was sent for .* s \(3 tries\)"):
+            with pytest.raises(StorageError, match=r"nothing was sent for .* s \(5 tries\)"):
                 storage.read_bytes(address)
     finally:
         web._pool.cache_clear()
@@ -300,7 +302,7 @@ def test_a_server_that_fails_twice_is_asked_again(web: Any) -> None:
 
 def test_a_stream_cut_short_leaves_nothing(web: Any, tmp_path: Path) -> None:
     address = web.give("/f", b"half", Content_Length="8")
-    with pytest.raises(StorageError, match=r"the connection broke off in the middle \(3 tries\)"):
+    with pytest.raises(StorageError, match=r"the connection broke off in the middle \(5 tries\)"):
         storage.fetch_file(address, tmp_path / "f")
     assert list(tmp_path.iterdir()) == []
 
@@ -375,3 +377,146 @@ def test_redirects_are_followed_but_not_for_ever(web: Any) -> None:
     assert storage.read_bytes(web.give("/here", status=302, Location="/there")) == b"found"
     with pytest.raises(StorageError, match="/loop: the address leads on to others without end"):
         storage.read_bytes(web.give("/loop", status=302, Location="/loop"))
+
+
+def _with_ranges(body: bytes, served: list[str], **headers: str) -> Any:
+    """A server that gives ranges; its first answer breaks off in the middle."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        is_current = request.headers.get("If-Range") in {None, named.get("ETag"), named.get("Last-Modified")}
+        if not start or not is_current:
+            start = 0
+        served.append(f"{request.headers.get('If-Range')} {start}")
+        sent = body[start:] if len(served) > 1 else body[: len(body) // 2]
+        return 206 if start else 200, {**named, "Content-Length": str(len(body) - start)}, sent
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "second"),
+    [
+        pytest.param({"ETag": '"v1"'}, '"v1" 2097152', id="ETag"),
+        pytest.param(OLD, "Mon, 01 Jan 2024 00:00:00 GMT 2097152", id="settled date"),
+        pytest.param({"ETag": 'W/"v1"'}, "None 0", id="weak ETag"),
+        pytest.param({}, "None 0", id="nothing to know it by"),
+        pytest.param({"ETag": '"v1"', "Accept_Ranges": "none"}, "None 0", id="no ranges"),
+    ],
+)
+def test_a_web_fetch_that_broke_off_goes_on_when_the_file_is_known_to_be_the_same(
+    web: Any, tmp_path: Path, headers: dict[str, str], second: str
+) -> None:
+    body, served = os.urandom(4 << 20), []
+    web.answers["/f"] = _with_ranges(body, served, **headers)
+    storage.fetch_file(web.url + "/f", tmp_path / "f")
+    assert served[1] == second
+    assert contents(tmp_path) == {"f": body}
+
+
+def test_a_web_file_that_changed_meanwhile_is_fetched_anew(
+    web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "TRY_COUNT", 1)
+    web.answers["/f"] = _with_ranges(bytes(4 << 20), [], ETag='"v1"')
+    with pytest.raises(StorageError, match="broke off"):
+        storage.fetch_file(web.url + "/f", tmp_path / "f")
+    body = os.urandom(4 << 20)
+    web.answers["/f"] = _with_ranges(body, ["an earlier one"], ETag='"v2"')
+    storage.fetch_file(web.url + "/f", tmp_path / "f")
+    assert contents(tmp_path) == {"f": body}
+
+
+# Credentials.
+
+KEYS = f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+SESSION = {
+    "AccessKeyId": ACCESS_KEY,
+    "SecretAccessKey": SECRET_KEY,
+    "Token": "",
+    "Expiration": "2099-01-01T00:00:00Z",
+}
+
+
+@pytest.fixture
+def no_keys(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket that needs credentials, without any in the environment."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return s3
+
+
+@pytest.mark.parametrize("profile", ["", "vision"])
+def test_credentials_of_a_mounted_file(
+    no_keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    (tmp_path / "mounted").write_text(f"[{profile or 'default'}]\n{KEYS}")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "mounted"))
+    if profile:
+        monkeypatch.setenv("AWS_PROFILE", profile)
+    storage.write_bytes(no_keys + "/x", b"1")
+    assert storage.read_bytes(no_keys + "/x") == b"1"
+
+
+def test_credentials_of_the_home_folder(no_keys: str, tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{KEYS}")
+    storage.write_bytes(no_keys + "/x", b"1")
+    assert storage.read_bytes(no_keys + "/x") == b"1"
+
+
+def test_a_rotated_secret_needs_no_restart(no_keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "mounted"))
+    (tmp_path / "mounted").write_text(f"[default]\n{KEYS.replace(SECRET_KEY, 'yesterday')}")
+    with pytest.raises(StorageError, match="the secret key does not fit") as caught:
+        storage.read_bytes(no_keys + "/x")
+    assert "yesterday" not in str(caught.value)
+    (tmp_path / "mounted").write_text(f"[default]\n{KEYS}")
+    storage.write_bytes(no_keys + "/x", b"1")
+
+
+def test_credentials_of_a_pod(no_keys: str, web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.give("/credentials", json.dumps(SESSION).encode())
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", web.url + "/credentials")
+    storage.write_bytes(no_keys + "/x", b"1")
+    assert storage.read_bytes(no_keys + "/x") == b"1"
+    assert len(web.requests) == 1  # kept until they expire
+
+
+def test_credentials_of_a_service_account(
+    no_keys: str, tmp_path: Path, web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = (
+        '<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        f"<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{ACCESS_KEY}</AccessKeyId>"
+        f"<SecretAccessKey>{SECRET_KEY}</SecretAccessKey><SessionToken></SessionToken>"
+        "<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>"
+        "</AssumeRoleWithWebIdentityResponse>"
+    )
+    asked: list[str] = []
+    web.answers["/sts"] = lambda request: (asked.append(request.path), (200, {}, answer.encode()))[1]
+    (tmp_path / "token").write_text("a-token-of-the-service-account")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/vision")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", web.url + "/sts")
+    storage.write_bytes(no_keys + "/x", b"1")
+    assert storage.read_bytes(no_keys + "/x") == b"1"
+    assert "WebIdentityToken=a-token-of-the-service-account" in asked[0]
+    assert "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fvision" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "match"),
+    [
+        pytest.param("AWS_SHARED_CREDENTIALS_FILE", "absent: gives no credentials for S3: access key", id="file"),
+        pytest.param("AWS_WEB_IDENTITY_TOKEN_FILE", "absent: gives no credentials for S3", id="token"),
+    ],
+)
+def test_named_credentials_that_cannot_be_had_are_an_error(
+    no_keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, match: str
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "absent"))
+    with pytest.raises(StorageError, match=match):
+        storage.read_bytes(no_keys + "/x")
