@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visionyard.errors import ArtifactError, DataError
+
+
+def test_a_sound_version_passes(dataset_command: Any, tiny_dataset: Any):
+    done = dataset_command("check", tiny_dataset("detection"))
+    assert done.exit_code == 0
+    assert "15 of 15 images can be used, 0 problems" in done.stdout
+
+
+def test_an_altered_image_is_named(dataset_command: Any, tiny_dataset: Any):
+    folder = tiny_dataset("detection")
+    (shard,) = folder.glob("shards/val-*.tar")
+    data = bytearray(shard.read_bytes())
+    data[600] ^= 255
+    shard.write_bytes(data)
+    done = dataset_command("check", folder, "--json")
+    values = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert (values["usable_count"], values["serious_count"]) == (14, 1)
+    assert values["problems"][0]["code"] == "image_altered"
+    assert values["problems"][0]["file"] == "val000.png"
+    shard.unlink()
+    values = json.loads(dataset_command("check", folder, "--json").stdout)
+    assert values["problem_counts"] == {"unreadable_image": 3}
+    assert "the shard is missing" in values["problems"][0]["message"]
+
+
+def test_raw_input_fails_for_what_was_lost_and_not_for_advice(dataset_command: Any, voc_folder: Path):
+    done = dataset_command("check", voc_folder)
+    assert done.exit_code == 1
+    assert "2 of 3 images can be used, 1 problems" in done.stdout
+    assert "box_without_area" in done.stdout and "class_with_few_groups" in done.stdout
+    for name in ("c.png", "c.xml"):
+        (voc_folder / name).unlink()
+    assert dataset_command("check", voc_folder).exit_code == 0
+    assert dataset_command("check", voc_folder, "--strict").exit_code == 1
+
+
+def test_what_cannot_be_checked_is_refused(dataset_command: Any, tmp_path: Path, tiny_dataset: Any):
+    with pytest.raises(DataError, match="no such file or folder"):
+        dataset_command("check", tmp_path / "nowhere")
+    folder = tiny_dataset("detection")
+    (folder / "index.parquet").unlink()
+    with pytest.raises(ArtifactError, match=r"index\.parquet: the index is missing"):
+        dataset_command("check", folder)
