@@ -4,15 +4,19 @@ Refused as a whole, with the member's name: absolute paths and paths with `..`, 
 members of one name, and bombs (too many files, too many bytes, or far more bytes than the archive has).
 """
 
+import bz2
+import gzip
 import lzma
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EINVAL, ENAMETOOLONG
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +26,21 @@ from visionyard.errors import DataError
 
 _CHUNK_BYTES = 1 << 20
 _DRIVE = re.compile(r"^[A-Za-z]:")
+_OPENERS: dict[str, Callable[[Path, str], IO[bytes]]] = {
+    "application/gzip": gzip.open,  # type: ignore[dict-item]  # with "rb" they all give bytes
+    "application/x-bzip2": bz2.open,  # type: ignore[dict-item]
+    "application/x-xz": lzma.open,  # type: ignore[dict-item]
+}
+_NAME_TYPES = {
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+}
+_MAX_NAME_BYTES = 1 << 20
+# What zipfile and tarfile raise on bytes that are not what they seem; found by feeding them altered archives.
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, ValueError, IndexError, OverflowError, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +78,34 @@ class UnpackLimits:
 DEFAULT_LIMITS = UnpackLimits()
 
 
+class _Member(tarfile.TarInfo):
+    """A tar member whose name cannot fill the memory: tarfile reads the records of long names whole."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _NAME_TYPES and self.size > _MAX_NAME_BYTES:
+            raise tarfile.ReadError(f"a name of {self.size} bytes, at most {_MAX_NAME_BYTES} are read")
+        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]  # the hook that TarInfo has for this
+
+
 def is_archive(path: Path) -> bool:
-    """Return whether a file's first bytes are those of an archive that `unpack` takes."""
-    return _media_type(path) in ARCHIVE_TYPES
+    """Return whether a file's first bytes are those of an archive that `unpack` takes.
+
+    A packed file that is no tar inside (gzip of anything else) is none; one that cannot be unpacked is, so that its
+    damage is told.
+    """
+    media_type = _media_type(path)
+    if media_type not in _OPENERS:
+        return media_type in ARCHIVE_TYPES
+    try:
+        with _OPENERS[media_type](path, "rb") as stream:
+            head = stream.read(tarfile.BLOCKSIZE)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _media_type(path: Path) -> str | None:
@@ -105,7 +149,7 @@ class _Unpacker:
                 if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
                     raise self._refused(member.filename, "is a link or a device")
                 if member.is_dir():
-                    path.mkdir(parents=True, exist_ok=True)
+                    self._make_folder(member.filename, path)
                     continue
                 if member.flag_bits & 0x1:
                     raise self._refused(member.filename, "is encrypted")
@@ -113,13 +157,13 @@ class _Unpacker:
                     self._write(member.filename, path, content)
 
     def unpack_tar(self) -> None:
-        with tarfile.open(self._archive, "r:*") as packed:
+        with tarfile.open(self._archive, "r:*", tarinfo=_Member) as packed:
             for done, member in enumerate(packed):
                 packed.members = []  # type: ignore[attr-defined]  # else the headers of all members gather in memory
                 events.progress(done, None, unit="file", label=f"unpacking {member.name}")
                 path = self._begin(member.name)
                 if member.isdir():
-                    path.mkdir(parents=True, exist_ok=True)
+                    self._make_folder(member.name, path)
                     continue
                 content = packed.extractfile(member) if member.isreg() else None
                 if content is None:
@@ -137,8 +181,12 @@ class _Unpacker:
             raise self._refused(name, "leads outside the archive's folder")
         return self._target.joinpath(*parts)
 
+    def _make_folder(self, name: str, path: Path) -> None:
+        with self._placed(name):
+            path.mkdir(parents=True, exist_ok=True)
+
     def _write(self, name: str, path: Path, content: IO[bytes]) -> None:
-        try:
+        with self._placed(name):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as stream:
                 while chunk := content.read(_CHUNK_BYTES):
@@ -146,8 +194,17 @@ class _Unpacker:
                     if excess := self._limits.excess(self._total_bytes, self._archive_bytes):
                         raise self._refused(name, excess)
                     stream.write(chunk)
+
+    @contextmanager
+    def _placed(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise self._refused(name, "has the name of another member") from None
+        except OSError as error:
+            if error.errno != ENAMETOOLONG:
+                raise
+            raise self._refused(f"{name[:60]}...", "has too long a name") from None
 
     def _refused(self, name: str, reason: str) -> DataError:
         return DataError(
@@ -160,12 +217,12 @@ class _Unpacker:
 def _explained(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise _unreadable(archive, error) from None
     except OSError as error:
-        if error.errno is not None:
+        # gzip and bz2 report damaged data as an OSError without a number; a damaged zip makes zipfile seek anywhere.
+        if error.errno not in {None, EINVAL}:
             raise
-        # gzip and bz2 report damaged data as an OSError without a number.
         raise _unreadable(archive, error) from None
 
 

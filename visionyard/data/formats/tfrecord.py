@@ -170,10 +170,10 @@ def _name(features: _Features, data: bytes, place: _Place, taken: set[str]) -> s
 
 
 def _class_name(features: _Features, place: _Place, names: Mapping[int, str] | None) -> str | None:
-    texts = next((found for name in _CLASS_TEXTS if (found := _texts(features, name))), [])
-    if texts and texts[0]:
+    texts = [text for name in _CLASS_TEXTS for text in _texts(features, name)[:1] if text]
+    if texts:
         return texts[0]
-    numbers = next((found for name in _CLASS_NUMBERS if (found := _integers(features, name))), [])
+    numbers = [number for name in _CLASS_NUMBERS for number in _integers(features, name)[:1]]
     if not numbers or numbers[0] == _NO_LABEL:
         place.note("image_without_labels", f"no feature {', '.join((*_CLASS_TEXTS, *_CLASS_NUMBERS))}; unlabelled")
         return None

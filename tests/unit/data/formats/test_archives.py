@@ -1,6 +1,8 @@
 """Archives from outside: what is unpacked, and every attack that is refused."""
 
+import gzip
 import io
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from visionyard.data.formats.archives import UnpackLimits, is_archive, unpack
 from visionyard.errors import DataError
@@ -168,8 +172,112 @@ def test_damaged_archives(mode: str, tmp_path: Path) -> None:
 
 
 def test_gzip_of_something_else(tmp_path: Path) -> None:
-    import gzip
-
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"just text" * 100))
     with pytest.raises(DataError, match=r"x\.gz: the archive cannot be read"):
         unpack(tmp_path / "x.gz", tmp_path)
+
+
+@pytest.mark.parametrize("pack", [pytest.param(zip_of, id="zip"), pytest.param(tar_of, id="tar")])
+def test_a_file_where_a_folder_is_named(pack: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    archive = tmp_path / "x"
+    if pack is zip_of:
+        zip_of(archive, {"a": b"1", "a/": b""}, mode=0)
+    else:
+        with tarfile.open(archive, "w") as packed:
+            packed.addfile(tarfile.TarInfo("a"))
+            folder = tarfile.TarInfo("a")
+            folder.type = tarfile.DIRTYPE
+            packed.addfile(folder)
+    with pytest.raises(DataError, match=r"x: the member 'a/?' has the name of another member"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("pack", [pytest.param(zip_of, id="zip"), pytest.param(tar_of, id="tar")])
+def test_names_that_differ_only_in_case(pack: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    files = {"A.jpg": b"upper", "a.jpg": b"lower"}
+    archive = pack(tmp_path / "x", files)
+    if (tmp_path / "OUT").exists():  # a file system that takes both for one: no file may win unseen
+        with pytest.raises(DataError, match="has the name of another member"):
+            unpack(archive, tmp_path / "out")
+    else:
+        unpack(archive, tmp_path / "out")
+        assert contents(tmp_path / "out") == files
+
+
+@pytest.mark.parametrize("pack", [pytest.param(zip_of, id="zip"), pytest.param(tar_of, id="tar")])
+def test_a_name_that_no_file_system_takes(pack: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"the member 'xxx.*\.\.\.' has too long a name"):
+        unpack(pack(tmp_path / "x", {"x" * 400: b"1"}), tmp_path / "out")
+
+
+def test_a_name_as_long_as_the_memory(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type = tarfile.GNUTYPE_LONGNAME
+    header.size = 3 << 20
+    data = tarfile.TarInfo("a").tobuf() + header.tobuf(tarfile.GNU_FORMAT) + b"x" * header.size + bytes(1024)
+    (tmp_path / "x.tar").write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.tar: the archive cannot be read: a name of 3145728 bytes"):
+        unpack(tmp_path / "x.tar", tmp_path)
+
+
+def test_zip64(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        with packed.open("a.txt", "w", force_zip64=True) as member:
+            member.write(b"sixty-four")
+    (tmp_path / "out").mkdir()
+    unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert contents(tmp_path / "out") == {"a.txt": b"sixty-four"}
+
+
+def test_an_archive_inside_stays_packed(tmp_path: Path) -> None:
+    inner = zip_of(tmp_path / "inner.zip", {"../evil": b"x"}).read_bytes()
+    (tmp_path / "out").mkdir()
+    unpack(zip_of(tmp_path / "x.zip", {"inner.zip": inner}), tmp_path / "out")
+    assert contents(tmp_path / "out") == {"inner.zip": inner}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(gzip.compress(b"just text" * 100), False, id="gzip of a text"),
+        pytest.param(gzip.compress(tarfile.TarInfo("a").tobuf(tarfile.USTAR_FORMAT)), True, id="gzip of a tar"),
+        pytest.param(gzip.compress(b"x" * 9000)[:12], True, id="damaged gzip: to be told"),
+        pytest.param(b"plain", False, id="text"),
+    ],
+)
+def test_what_is_an_archive(tmp_path: Path, data: bytes, expected: bool) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert is_archive(tmp_path / "x") == expected
+
+
+SMALL = UnpackLimits(max_file_count=50, max_total_bytes=1 << 20)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["zip", "w", "w:gz", "w:xz"]),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), min_size=1, max_size=3),
+)
+def test_altered_archives_are_unpacked_inside_or_refused_by_name(
+    tmp_path: Path, mode: str, changes: list[tuple[float, bytes]]
+) -> None:
+    files = {"a/b.txt": b"bee", "c.txt": b"sea" * 50, "d/": b""} if mode == "zip" else FILES
+    archive = zip_of(tmp_path / "x", files) if mode == "zip" else tar_of(tmp_path / "x", files, mode)
+    data = bytearray(archive.read_bytes())
+    for place, change in changes:
+        at = int(place * (len(data) - 1))
+        data[at : at + len(change)] = change
+    archive.write_bytes(data)
+    out = tmp_path / "deep" / "out"
+    out.mkdir(parents=True)
+    try:
+        unpack(archive, out, limits=SMALL)
+    except DataError as error:
+        assert str(error).startswith("x: ")
+    assert all(path.is_relative_to(tmp_path / "deep") or path == archive for path in tmp_path.rglob("*"))
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["out"]
+    assert not any(path.is_symlink() for path in out.rglob("*"))
+    shutil.rmtree(tmp_path / "deep")
