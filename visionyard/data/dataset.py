@@ -14,7 +14,7 @@ shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` (or `.png`, ...: as 
 | item_counts, group_counts | by split |
 | class_counts | by split and class: `items` that show it, `boxes` of it |
 | splitting | mode, val_fraction, test_fraction, seed |
-| leak | the leak certificate, `visionyard.data.audit.LeakCertificate` |
+| leak | the leak certificate, `visionyard.data.leaks.audit.LeakCertificate` |
 | health | problem_count, problems by code, unlabelled_count, background_count, other_class_boxes, other_class_items |
 | groups, groups_left_out | rows of group, split, count, the first 2000; how many more there are |
 | lineage | SHA-256 of the manifests of `sources` and `frames` |
@@ -41,7 +41,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -130,10 +130,15 @@ class Dataset:
         """Open a dataset version.
 
         Raises:
-            ArtifactError: It is incomplete or of an unknown version.
+            ArtifactError: It is incomplete, of an unknown version, or a table.
         """
         self.folder = folder
         self.info = read_manifest(folder, "dataset", name=DATASET)
+        if self.info["task"] not in get_args(Task):
+            raise ArtifactError(
+                f"{folder}: made for {self.info['task']}, expected one of {', '.join(get_args(Task))}; no model plugin "
+                "learns from tables, open one with visionyard.data.tables.TableDataset"
+            )
         self.task: Task = self.info["task"]
         self.classes: list[str] = self.info["classes"]
         self.digest: str = self.info["digest"]

@@ -27,6 +27,8 @@ from visionyard.data.image_loading import LoadedImage, loaded_in_order
 from visionyard.data.items import Box, Clip, Item, Problems, read_json_lines, write_json_lines
 from visionyard.data.media import EXTENSIONS, StoredImage
 from visionyard.data.shards import ShardWriter
+from visionyard.data.tables.ingest import KIND as TABLE_KIND
+from visionyard.data.tables.ingest import TableIngestReport, ingest_table
 from visionyard.digests import canonical_json, digest_of_lines, sha256_bytes, sha256_file
 from visionyard.errors import ConfigError, DataError, MediaError
 
@@ -75,7 +77,9 @@ class IngestReport:
         return {**self.figures(), "classes": ", ".join(self.classes), "digest": self.digest}
 
 
-def ingest(source: str, target: Path, *, kind: SourceKind = "auto", group_pattern: str = "") -> IngestReport:
+def ingest(
+    source: str, target: Path, *, kind: SourceKind = "auto", group_pattern: str = "", target_column: str = ""
+) -> IngestReport | TableIngestReport:
     """Bring a source in as a `sources` artifact.
 
     Args:
@@ -84,9 +88,10 @@ def ingest(source: str, target: Path, *, kind: SourceKind = "auto", group_patter
         kind: How the source is laid out; `auto` looks.
         group_pattern: Regular expression on an item's path within the source, whose first group names its group. Where
             it does not match, or is empty, a clip is a group and each image its own.
+        target_column: Column of a table that is to be learnt; empty when its schema file names it.
 
     Raises:
-        ConfigError: The pattern is no regular expression or has no group.
+        ConfigError: The pattern is no regular expression or has no group, or a table's schema or target is wrong.
         DataError: The source is empty, its layout is not recognised, an archive is refused, or nothing in it is usable.
         StorageError: The source cannot be fetched.
         OSError: The disk is full.
@@ -95,6 +100,8 @@ def ingest(source: str, target: Path, *, kind: SourceKind = "auto", group_patter
     problems = Problems()
     label = storage.shown(source)
     with _opened(source, target) as root:
+        if kind == TABLE_KIND:
+            return ingest_table(root, target, target_column=target_column, label=label)
         tree = SourceTree.scan(root, problems, label=label)
         source_format, evidence = choose_format(tree, kind)
         _require_space(target, tree.total_bytes)

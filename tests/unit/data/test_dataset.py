@@ -72,6 +72,13 @@ def test_another_schema_version_is_refused(folder: Path) -> None:
         Dataset(folder)
 
 
+def test_a_table_is_no_dataset_of_images(folder: Path) -> None:
+    info = json.loads((folder / DATASET).read_text())
+    (folder / DATASET).write_text(json.dumps({**info, "task": "table"}))
+    with pytest.raises(ArtifactError, match=r"made for table, expected one of classification, detection, .*TableData"):
+        Dataset(folder)
+
+
 def test_an_image_that_cannot_be_decoded_is_named(folder: Path) -> None:
     dataset = Dataset(folder)
     sample = dataset.sample("test", 0)

@@ -357,6 +357,15 @@ def test_refusals(tmp_path: Path, files: dict[str, bytes | str], kind: Any, erro
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
 
 
+def test_one_file_may_be_the_source(tmp_path: Path, target: Path) -> None:
+    rows = "".join(f"{n / 7:.3f},{'cat' if n % 2 else 'dog'}\n" for n in range(40))
+    source = write(tmp_path / "src", {"rows.csv": f"weight,animal\n{rows}"})
+    report = ingest(f"{source}/rows.csv", target, kind="table", target_column="animal")
+    assert report.classes == ("cat", "dog")
+    manifest = read_manifest(target, "sources")
+    assert (manifest["kind"], manifest["task"], manifest["row_count"]) == ("table", "table", 40)
+
+
 def test_sources_that_are_no_folder(tmp_path: Path, target: Path) -> None:
     (tmp_path / "bare").mkdir()
     write(tmp_path, {"one.jpg": jpeg()})
