@@ -20,7 +20,7 @@ def test_a_bundle_begins_a_task(dataset_command: Any, tiny_bundle: Any, tiny_dat
     values = json.loads(dataset_command("prelabel", bundle, images, "--to", "label_studio", *options).stdout)
     assert (values["image_count"], values["box_count"], values["skipped_count"]) == (6, box_count, 0)
     (task, *_) = json.loads((tmp_path / "ls/tasks.json").read_text())
-    assert task["predictions"][0]["model_version"].startswith("squares ")
+    assert task["predictions"][0]["model_version"].startswith("tiny ")
 
 
 def test_wrong_use_is_refused(dataset_command: Any, tiny_bundle: Any, tmp_path: Path):
