@@ -1,18 +1,22 @@
 """Real data sets, against the counts that their own documents state."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from visionyard.data.artifacts import read_manifest
+from visionyard.config.run_config import SourceKind
+from visionyard.data.artifacts import read_manifest, read_problems
 from visionyard.data.class_masks import decode_class_mask
 from visionyard.data.ingest import ingest
 from visionyard.data.items import Clip, Item, read_json_lines
 from visionyard.data.shards import read_blob
 
+KINDS: dict[str, SourceKind] = {"nuclei": "images_instance_masks", "membranes": "images_semantic_masks"}
 SharedData = Callable[[str], Path]
 
 
@@ -87,6 +91,28 @@ def test_membranes(shared_data: SharedData, tmp_path: Path) -> None:
         label = np.asarray(Image.open(source / item.source.replace("image", "label")))
         np.testing.assert_array_equal(ids, label // 255)
     assert Counter(item.published_split for item in found) == {"train": 30, "test": 30}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_altered_real_masks(seed: int, shared_data: SharedData, tmp_path: Path) -> None:
+    """A few bytes of one mask are others, or it ends early: it is read, or told by its name, and the rest is kept."""
+    random = np.random.default_rng(seed)
+    membranes, nuclei = shared_data("membrane-isbi2012"), shared_data("nuclei-dsb2018")
+    nucleus = sorted(path for path in nuclei.iterdir() if path.is_dir())[seed]
+    shutil.copytree(nucleus, tmp_path / "nuclei" / nucleus.name)
+    for name in ("image/0.png", "image/1.png", "label/0.png", "label/1.png"):
+        (tmp_path / "membranes" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(membranes / "train" / name, tmp_path / "membranes" / name)
+    first = min((tmp_path / "nuclei").glob("*/masks/*.png"))
+    for folder, mask in (("nuclei", first), ("membranes", tmp_path / "membranes/label/0.png")):
+        data = bytearray(mask.read_bytes())
+        for place in random.integers(8, len(data), 5):
+            data[place] = random.integers(0, 256)
+        mask.write_bytes(data[: random.integers(9, len(data))] if seed % 2 else data)
+        report = ingest(str(tmp_path / folder), tmp_path / f"{folder}-out", kind=KINDS[folder])
+        told = {problem.file for problem in read_problems(tmp_path / f"{folder}-out")}
+        assert told <= {mask.relative_to(tmp_path / folder).as_posix()}
+        assert report.image_count == len(list((tmp_path / folder).rglob("image*/*.png")))
 
 
 def test_videos(shared_data: SharedData, tmp_path: Path) -> None:
