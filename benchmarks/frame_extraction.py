@@ -1,12 +1,13 @@
-"""Frame extraction against the ffmpeg command doing the same work, and memory against clip length.
+"""Frame extraction beside ffmpeg and OpenCV doing the same work, on one core and on two; memory against clip length.
 
-    python benchmarks/frame_extraction.py [--repeats 3]
+    python benchmarks/frame_extraction.py [--repeats 3] [--videos ../shared/data/videos]
 
-Makes a 60 s clip of 1080p H.264 (30 Hz, about 8 Mbit/s, B-frames, moving texture and camera noise, seed 0) and one of
-240 s from four times its packets; takes 2 images a second from the first by `extract_frames` and by ffmpeg in turns,
-and measures the peak memory of `extract_frames` with its decoder processes on both. Prints a Markdown table; the CPU
-time is there to tell a busy machine from slow code. Takes about three minutes on two idle cores and 1 GB of the
-temporary folder; needs Linux and ffmpeg on the path.
+Makes a 60 s clip of 1080p H.264 (30 Hz, 8 Mbit/s, B-frames, moving texture and camera noise, seed 0), one of 240 s
+from four times its packets, and one of four hours at 160x120 px and 10 Hz. Takes 2 images a second (and one in ten
+seconds) of the first, and of real clips where there are some, by `extract_frames`, by ffmpeg and by OpenCV in turns,
+all held to one core; then four copies of the first with one core and with two; and measures the peak memory of
+`extract_frames` with its decoder processes. Prints Markdown tables; the CPU time is there to tell a busy machine from
+slow code. Takes about six minutes on two idle cores and 2 GB of the temporary folder; needs Linux and ffmpeg.
 """
 
 import argparse
@@ -20,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -34,8 +36,10 @@ from visionyard.data.shards import ShardWriter
 from visionyard.digests import sha256_file
 
 WIDTH, HEIGHT, FPS, DURATION_S = 1920, 1080, 30, 60
-RATE_HZ = 2.0
+RATE_HZ, LOW_RATE_HZ = 2.0, 0.1
 LENGTHENING = 4
+LONG_HOURS = 4
+REAL_CLIPS = ("bottle/*.mp4", "car/*", "person/*.mp4", "person/*.avi", "signing/*.mkv")
 
 
 def make_clip(path: Path, duration_s: int) -> None:
@@ -72,20 +76,39 @@ def lengthen(path: Path, target: Path, times: int) -> None:
                         output.mux(packet)
 
 
-def make_sources(clip: Path, folder: Path) -> None:
-    """Write the sources folder that ingest would have made of one clip."""
+def make_long_clip(path: Path) -> None:
+    """Encode four hours of a test picture, small and at 10 Hz."""
+    source = f"testsrc2=size=160x120:rate=10:duration={LONG_HOURS * 3600}"
+    options = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-y"]
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", source, *options, str(path)], check=True)
+
+
+def make_sources(clips: Sequence[Path], folder: Path) -> None:
+    """Write the sources folder that ingest would have made of some clips."""
+    records = []
     with ShardWriter(folder / SHARDS, "sources") as shards:
-        blob = shards.add(clip.name, clip)
-    record = Clip(
-        source=clip.name,
-        group=clip.stem,
-        sha256=sha256_file(clip),
-        media_type="video/mp4",
-        blob=blob,
-        class_name="disc",
-    )
-    write_json_lines(folder / CLIPS, [record.to_json()])
+        for number, clip in enumerate(clips):
+            record = Clip(
+                source=f"{number}-{clip.name}",
+                group=str(number),
+                sha256=sha256_file(clip),
+                media_type="video/mp4",
+                blob=shards.add(f"{number}-{clip.name}", clip),
+                class_name="disc",
+            )
+            records.append(record.to_json())
+    write_json_lines(folder / CLIPS, records)
     write_manifest(folder, "sources", {})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run: wall-clock and CPU time, images written, peak memory of all its processes (0 when not known)."""
+
+    elapsed_s: float
+    cpu_s: float
+    image_count: int
+    peak_mib: float = 0.0
 
 
 def cpu_s() -> float:
@@ -100,82 +123,142 @@ def own_peak_kib() -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def measure(sources: Path, target: Path) -> dict[str, Any]:
-    """Extract in this process and return the time taken and the peak memory, that of decoder processes added."""
+def extract_here(sources: Path, target: Path, rate_hz: float) -> Measured:
+    """Extract in this process; the peak memory is ours and that of the largest decoder process."""
     started, cpu_started_s = time.perf_counter(), cpu_s()
-    report = extract_frames(sources, target, rate_hz=RATE_HZ)
+    report = extract_frames(sources, target, rate_hz=rate_hz)
     elapsed_s, used_s = time.perf_counter() - started, cpu_s() - cpu_started_s
-    return {
-        "elapsed_s": elapsed_s,
-        "cpu_s": used_s,
-        "frame_count": report.frame_count,
-        "peak_mib": (own_peak_kib() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024,
-    }
+    peak_kib = own_peak_kib() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    shutil.rmtree(target)
+    return Measured(elapsed_s, used_s, report.frame_count, peak_kib / 1024)
 
 
-def run_ours(sources: Path, target: Path) -> dict[str, Any]:
-    """Measure in a fresh process, whose peak memory is its own."""
-    command = [sys.executable, __file__, "--measure", str(sources), str(target)]
-    return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+def extract_by_opencv(listed: Path, folder: Path, rate_hz: float) -> Measured:
+    """Take frames as a script with OpenCV does: grab all, convert and write those that are due."""
+    folder.mkdir()
+    started, cpu_started_s = time.perf_counter(), cpu_s()
+    count = 0
+    for clip in listed.read_text(encoding="utf-8").splitlines():
+        capture, taken = cv2.VideoCapture(clip), 0
+        while capture.grab():
+            if capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 >= taken / rate_hz - 0.001:
+                image = capture.retrieve()[1]
+                cv2.imwrite(str(folder / f"{count:06d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                taken, count = taken + 1, count + 1
+    elapsed_s, used_s = time.perf_counter() - started, cpu_s() - cpu_started_s
+    shutil.rmtree(folder)
+    return Measured(elapsed_s, used_s, count)
 
 
-def run_ffmpeg(clip: Path, folder: Path) -> dict[str, Any]:
+def measure(how: str, source: Path, target: Path, rate_hz: float, cores: set[int]) -> Measured:
+    """Run `extract_here` or `extract_by_opencv` in a fresh process that may use some cores only."""
+    command = [sys.executable, __file__, "--measure", how, str(source), str(target), str(rate_hz)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, preexec_fn=lambda: hold_to(cores))
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def hold_to(cores: set[int]) -> None:
+    """Let this process, and what it starts, use these cores only."""
+    os.sched_setaffinity(0, cores)
+
+
+def run_ffmpeg(clips: Sequence[Path], folder: Path, rate_hz: float, cores: set[int]) -> Measured:
     """Let ffmpeg take the same frames by their time, as JPEG of its best usual quality."""
     folder.mkdir()
-    chosen = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{1 / RATE_HZ - 0.001})"
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(clip), "-vf", chosen, "-fps_mode", "vfr", "-q:v", "2"]
+    chosen = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{1 / rate_hz - 0.001})"
+    options = ["-vf", chosen, "-fps_mode", "vfr", "-q:v", "2"]
     started, cpu_started_s = time.perf_counter(), cpu_s()
-    subprocess.run([*command, str(folder / "%06d.jpg")], check=True)
+    for number, clip in enumerate(clips):
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(clip), *options, str(folder / f"{number}-%06d.jpg")]
+        subprocess.run(command, check=True, preexec_fn=lambda: hold_to(cores), stderr=subprocess.DEVNULL)
     elapsed_s, used_s = time.perf_counter() - started, cpu_s() - cpu_started_s
-    frame_count = len(list(folder.iterdir()))
+    image_count = len(list(folder.iterdir()))
     shutil.rmtree(folder)
-    return {"elapsed_s": elapsed_s, "cpu_s": used_s, "frame_count": frame_count}
+    return Measured(elapsed_s, used_s, image_count)
 
 
-def print_table(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], longer: dict[str, Any]) -> None:
-    """Print what was measured."""
-    speed, thrift = (
-        statistics.median(their[what] / our[what] for our, their in zip(ours, theirs))
-        for what in ("elapsed_s", "cpu_s")
-    )
-    print(
-        f"Frame extraction, {WIDTH}x{HEIGHT} H.264 at {FPS} Hz, {RATE_HZ:g} images/s; {os.cpu_count()} cores, ", end=""
-    )
-    print(f"Python {platform.python_version()}, PyAV {av.__version__}; median of {len(ours)}\n")
-    print("| what | clip | images | time | CPU time | peak memory |\n| --- | --- | --- | --- | --- | --- |")
-    for name, runs in (("visionyard", ours), ("ffmpeg", theirs)):
-        elapsed_s, used_s = (statistics.median(run[what] for run in runs) for what in ("elapsed_s", "cpu_s"))
-        peak = f"{max(run['peak_mib'] for run in runs):.0f} MiB" if "peak_mib" in runs[0] else ""
-        print(f"| {name} | {DURATION_S} s | {runs[0]['frame_count']} | {elapsed_s:.2f} s | {used_s:.2f} s | {peak} |")
-    print(
-        f"| visionyard | {DURATION_S * LENGTHENING} s | {longer['frame_count']} | {longer['elapsed_s']:.2f} s "
-        f"| {longer['cpu_s']:.2f} s | {longer['peak_mib']:.0f} MiB |"
-    )
-    growth = longer["peak_mib"] / max(run["peak_mib"] for run in ours)
-    print(f"\nSpeed against ffmpeg, median of the pairs: {speed:.2f} (goal: at least 0.90); by CPU time {thrift:.2f}")
-    print(f"Peak memory, {LENGTHENING} times the length: {growth:.2f} times (goal: flat)")
+def compare(root: Path, label: str, clips: Sequence[Path], rate_hz: float, repeats: int) -> None:
+    """Take the frames of some clips in three ways, in turns and on one core, and print a row for each."""
+    make_sources(clips, root / "sources")
+    listed = root / "clips.txt"
+    listed.write_text("\n".join(map(str, clips)), encoding="utf-8")
+    runs: dict[str, list[Measured]] = {"visionyard": [], "ffmpeg": [], "OpenCV": []}
+    for _ in range(repeats):
+        runs["visionyard"].append(measure("ours", root / "sources", root / "out", rate_hz, {0}))
+        runs["ffmpeg"].append(run_ffmpeg(clips, root / "out", rate_hz, {0}))
+        runs["OpenCV"].append(measure("opencv", listed, root / "out", rate_hz, {0}))
+    shutil.rmtree(root / "sources")
+    ours = runs["visionyard"]
+    for name, theirs in runs.items():
+        elapsed_s, used_s = middle(theirs, "elapsed_s"), middle(theirs, "cpu_s")
+        wall, cpu = (
+            statistics.median(getattr(their, what) / getattr(our, what) for our, their in zip(ours, theirs))
+            for what in ("elapsed_s", "cpu_s")
+        )
+        ratios = " | " if name == "visionyard" else f"{wall:.2f} | {cpu:.2f}"
+        row = f"| {label}, {rate_hz:g} Hz | {name} | {theirs[0].image_count} | {elapsed_s:.2f} | {used_s:.2f} "
+        print(f"{row}| {ratios} |", flush=True)
+
+
+def middle(runs: Sequence[Measured], what: str) -> float:
+    """Return the median of one figure."""
+    return float(statistics.median(getattr(run, what) for run in runs))
+
+
+def compare_cores(root: Path, clip: Path, repeats: int) -> None:
+    """Extract four clips with one core and with two, in turns, and print both."""
+    make_sources([clip] * 4, root / "sources")
+    one, two = [], []
+    for _ in range(repeats):
+        one.append(measure("ours", root / "sources", root / "out", RATE_HZ, {0}))
+        two.append(measure("ours", root / "sources", root / "out", RATE_HZ, {0, 1}))
+    shutil.rmtree(root / "sources")
+    print("\n| four clips | s | CPU s |\n| --- | ---: | ---: |")
+    for name, runs in (("one core", one), ("two cores", two)):
+        print(f"| {name} | {middle(runs, 'elapsed_s'):.2f} | {middle(runs, 'cpu_s'):.2f} |")
+    speed = statistics.median(single.elapsed_s / double.elapsed_s for single, double in zip(one, two))
+    print(f"\nTwo cores against one, median of the pairs: {speed:.2f} (goal: at least 1.7)")
+
+
+def compare_lengths(root: Path, clips: Sequence[Path]) -> None:
+    """Print the peak memory of clips of several lengths."""
+    print("\n| clip | images | s | peak memory MiB |\n| --- | ---: | ---: | ---: |")
+    for clip in clips:
+        make_sources([clip], root / "sources")
+        run = measure("ours", root / "sources", root / "out", RATE_HZ, set(range(os.cpu_count() or 1)))
+        shutil.rmtree(root / "sources")
+        print(f"| {clip.stem} | {run.image_count} | {run.elapsed_s:.2f} | {run.peak_mib:.0f} |", flush=True)
 
 
 def main() -> None:
-    """Make the clips, run both in turns and print the table."""
+    """Make the clips, run all in turns and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, in turns")
-    parser.add_argument("--measure", nargs=2, type=Path, metavar=("SOURCES", "TARGET"), help=argparse.SUPPRESS)
+    parser.add_argument("--videos", type=Path, default=Path("../shared/data/videos"), help="folder of real clips")
+    parser.add_argument("--measure", nargs=4, metavar=("HOW", "SOURCE", "TARGET", "RATE_HZ"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(*arguments.measure)))
+        how, source, target, rate_hz = arguments.measure
+        take = extract_here if how == "ours" else extract_by_opencv
+        print(json.dumps(asdict(take(Path(source), Path(target), float(rate_hz)))))
         return
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        make_clip(root / "clip.mp4", DURATION_S)
-        lengthen(root / "clip.mp4", root / "longer.mp4", LENGTHENING)
-        for clip in ("clip", "longer"):
-            make_sources(root / f"{clip}.mp4", root / clip)
-        ours, theirs = [], []
-        for _ in range(arguments.repeats):
-            ours.append(run_ours(root / "clip", root / "frames"))
-            theirs.append(run_ffmpeg(root / "clip.mp4", root / "images"))
-        print_table(ours, theirs, run_ours(root / "longer", root / "frames"))
+        made, longer, hours = root / "made.mp4", root / "made-four-times.mp4", root / f"hours-{LONG_HOURS}.mp4"
+        make_clip(made, DURATION_S)
+        lengthen(made, longer, LENGTHENING)
+        make_long_clip(hours)
+        print(f"{os.cpu_count()} cores, Python {platform.python_version()}, PyAV {av.__version__}, OpenCV ", end="")
+        print(f"{cv2.__version__}; one core each; ratios: speed of ours over theirs, medians of {arguments.repeats}\n")
+        print("| clip | by | images | s | CPU s | ratio, wall | ratio, CPU |")
+        print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+        compare(root, "1080p, 60 s", [made], RATE_HZ, arguments.repeats)
+        compare(root, "1080p, 60 s", [made], LOW_RATE_HZ, arguments.repeats)
+        real = sorted(path for pattern in REAL_CLIPS for path in arguments.videos.glob(pattern))
+        if real:
+            compare(root, f"{len(real)} real clips", real, RATE_HZ, arguments.repeats)
+        compare_cores(root, made, arguments.repeats)
+        compare_lengths(root, [made, longer, hours])
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ _SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.F
 # Frames that no other leans on can be left out without a trace in the others: H.264 marks them (nal_ref_idc 0). With
 # B-frames that is about half of them, and a quarter of the time.
 _CODECS_WITH_LOOSE_FRAMES = {"h264"}
+# PQ and HLG, as numbered in ITU-T H.273.
+_HDR_TRANSFERS = {16, 18}
 # The display matrix is nine int32; see ISO/IEC 14496-12, 8.3.2.
 _MATRIX = struct.Struct("=9i")
 
@@ -210,20 +212,29 @@ class VideoReader:
         """Convert a frame to upright RGB.
 
         Colour matrix and range are those that the file states; where it states none, BT.601 and limited range, as
-        FFmpeg and OpenCV do, so that a served frame has the colours of a training frame. Pixels stay as stored: a
-        pixel aspect ratio is not applied, nor are interlaced lines merged.
+        FFmpeg and OpenCV do, so that a served frame has the colours of a training frame. High dynamic range (PQ, HLG)
+        becomes usual range, see `visionyard.video.tone_mapping`; of 10 bits the upper 8 are kept, rounded; transparency
+        is left out. Pixels stay as stored: a pixel aspect ratio is not applied, nor are interlaced lines merged.
 
         Returns:
             (H, W, 3) uint8.
         """
+        is_hdr = frame.picture.color_trc in _HDR_TRANSFERS
         picture = self._reformatter.reformat(
             frame.picture,
-            format="rgb24",
+            # With these flags libswscale 9.5 makes other colours in rgb48le.
+            format="gbrp16le" if is_hdr else "rgb24",
             interpolation=_SCALING,
             dst_color_range=ColorRange.JPEG,
             threads=1,  # more would compete with the decoder's own
         )
-        return upright(picture.to_ndarray(), self._display_matrix(frame.picture))
+        image = picture.to_ndarray()
+        if is_hdr:
+            from visionyard.video.tone_mapping import to_sdr
+
+            stored = frame.picture
+            image = to_sdr(image, transfer=int(stored.color_trc), primaries=int(stored.color_primaries))
+        return upright(image, self._display_matrix(frame.picture))
 
     def _display_matrix(self, picture: Any) -> tuple[int, ...] | None:
         # Read anew only when the angle changes: in PyAV 18.1 `side_data` ties its frame into a cycle, and 3 MB a frame
