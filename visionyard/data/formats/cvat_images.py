@@ -21,7 +21,6 @@ from visionyard.data.formats.cvat_xml import (
     first_of_mode,
     mode_of,
     read_shape,
-    read_size,
     refuse_mode,
 )
 from visionyard.data.formats.image_lookup import ImageLookup, NotFound
@@ -35,7 +34,7 @@ from visionyard.data.formats.reading import (
     split_of_path,
 )
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.formats.xml_reading import xml_events
+from visionyard.data.formats.xml_reading import size_of, xml_events
 from visionyard.data.items import Problems, Split
 from visionyard.errors import DataError
 
@@ -175,7 +174,7 @@ def _image(
 ) -> SourceImage:
     if is_tagged:
         return SourceImage(image, class_name=_tag(element, image, file, problems), published_split=split)
-    size_wh = read_size(element.get("width"), element.get("height"))
+    size_wh = size_of(element.get("width"), element.get("height"))
     boxes: list[RawBox] = []
     shapes = [child for child in element if child.tag in BOXED_SHAPES | OTHER_SHAPES]
     for number, shape in enumerate(shapes, start=1):

@@ -22,12 +22,11 @@ from visionyard.data.formats.cvat_xml import (
     Labels,
     first_of_mode,
     read_shape,
-    read_size,
     refuse_mode,
 )
 from visionyard.data.formats.reading import Reading, SourceClip, SourceFormat, checked_xyxy, split_of_path
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.formats.xml_reading import number_of, xml_events
+from visionyard.data.formats.xml_reading import number_of, size_of, xml_events
 from visionyard.data.items import Problems, Track, TrackShape
 from visionyard.errors import DataError
 
@@ -128,7 +127,7 @@ def _meta(element: Element, name: str) -> _Meta:
         raise DataError(f"{name}: holds a project of {task_count} tasks; export each task by itself")
     sources = [text for node in element.iter("source") if (text := (node.text or "").strip())]
     size = next(element.iter("original_size"), Element("original_size"))
-    size_wh = read_size(size.findtext("width"), size.findtext("height"))
+    size_wh = size_of(size.findtext("width"), size.findtext("height"))
     return _Meta(sources[0] if sources else "", Labels.of(element), size_wh)
 
 

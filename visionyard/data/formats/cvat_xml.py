@@ -185,13 +185,6 @@ def _whole(value: float) -> int:
     return int(value)
 
 
-def read_size(width: str | None, height: str | None) -> tuple[int, int] | None:
-    """Return an image size as written; None when it is none."""
-    sides = [number_of(width), number_of(height)]
-    whole = [int(side) for side in sides if side is not None and math.isfinite(side) and side >= 1]
-    return (whole[0], whole[1]) if len(whole) == 2 else None
-
-
 def refuse_mode(name: str, mode: str) -> DataError:
     """Return the error for a file of the other of the two formats."""
     found, wanted = ("tracks", "images") if mode == "video" else ("images", "video")

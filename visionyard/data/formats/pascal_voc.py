@@ -2,7 +2,8 @@
 
 Corners are taken as they stand, as distances from the image's left and top edge: today's tools write them so, while the
 original set counted pixels from 1. The published split comes from `ImageSets/Main/{train,val,test}.txt`, else from a
-`train`, `valid` or `test` folder.
+`train`, `valid` or `test` folder. Objects marked difficult are kept, the pictures of segmentations left out; both is
+told.
 
 Source: M. Everingham et al., The PASCAL Visual Object Classes Challenge 2012 Development Kit, section 10.
 """
@@ -14,7 +15,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 from visionyard.data.formats.reading import ImageLabels, RawBox, Reading, SourceFormat, SourceImage, split_of_path
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.formats.xml_reading import number_of, root_tag, text_of, xml_events
+from visionyard.data.formats.xml_reading import number_of, root_tag, size_of, text_of, xml_events
 from visionyard.data.items import SPLITS, Problems, Split
 
 _LOOKED_AT = 20
@@ -36,11 +37,19 @@ def evidence(tree: SourceTree) -> str:
 def read(tree: SourceTree, problems: Problems) -> Reading:
     """Read a VOC source."""
     splits = _published_splits(tree, problems)
+    _tell_masks(tree, problems)
     return Reading(len(_images(tree)), images=_items(tree, splits, problems))
 
 
 def _images(tree: SourceTree) -> list[SourceFile]:
     return [file for file in tree.images() if file.path.parent.name not in _MASK_FOLDERS]
+
+
+def _tell_masks(tree: SourceTree, problems: Problems) -> None:
+    folders = Counter(str(file.path.parent) for file in tree.images() if file.path.parent.name in _MASK_FOLDERS)
+    for folder, count in sorted(folders.items()):
+        message = f"{count} pictures of pixels' classes are left out; to read them instead of boxes, set data.kind: "
+        problems.add("segmentation_left_out", folder, message + "images_semantic_masks")
 
 
 class _LabelFiles:
@@ -68,6 +77,7 @@ class _LabelFiles:
 def _items(tree: SourceTree, splits: dict[str, Split], problems: Problems) -> Iterator[SourceImage]:
     label_files = _LabelFiles(tree)
     used = set()
+    difficult_count: Counter[str] = Counter()
     for file in _images(tree):
         name = label_files.of_image(file.path)
         labels = None
@@ -75,15 +85,19 @@ def _items(tree: SourceTree, splits: dict[str, Split], problems: Problems) -> It
             problems.add("image_without_labels", file.name, "no XML file of its name; kept as unlabelled")
         else:
             used.add(name)
-            labels = _read_labels(tree, name, problems)
+            labels = _read_labels(tree, name, difficult_count, problems)
         split = splits.get(file.path.stem) or splits.get(file.path.name) or split_of_path(file.path)
         yield SourceImage(file, labels=labels, published_split=split)
     for name in label_files.names:
         if name not in used:
             problems.add("labels_without_image", name, "there is no image of its name; left out")
+    if difficult_count.total():
+        # PASCAL's own evaluation passes such objects over; ours does not know of them.
+        message = f"{difficult_count.total()} objects here and in other files are marked difficult; kept as any other"
+        problems.add("difficult_objects", min(+difficult_count), message)
 
 
-def _read_labels(tree: SourceTree, name: str, problems: Problems) -> ImageLabels | None:
+def _read_labels(tree: SourceTree, name: str, difficult_count: Counter[str], problems: Problems) -> ImageLabels | None:
     size_wh: tuple[int, int] | None = None
     boxes: list[RawBox] = []
     count = 0
@@ -94,11 +108,12 @@ def _read_labels(tree: SourceTree, name: str, problems: Problems) -> ImageLabels
             if event == "start":
                 continue
             if element.tag == "size":
-                size_wh = _size(element)
+                size_wh = size_of(element.findtext("width"), element.findtext("height"))
             if element.tag == "object":
                 count += 1
                 box = _box(element, name, f"object {count}", problems)
                 boxes += [box] if box else []
+                difficult_count[name] += text_of(element, "difficult") == "1"
                 element.clear()
     except (ParseError, UnicodeDecodeError, ValueError, LookupError) as error:
         problems.add("unreadable_labels", name, f"not well-formed XML ({error}); its image counts as unlabelled")
@@ -108,12 +123,6 @@ def _read_labels(tree: SourceTree, name: str, problems: Problems) -> ImageLabels
         problems.add("unreadable_labels", name, f"expected <annotation>, found {found}; its image counts as unlabelled")
         return None
     return ImageLabels(name, tuple(boxes), has_faults=len(boxes) < count, size_wh=size_wh)
-
-
-def _size(element: Element) -> tuple[int, int] | None:
-    width, height = number_of(element.findtext("width")), number_of(element.findtext("height"))
-    # Tools that do not know the size write 0.
-    return (int(width), int(height)) if width and height and min(width, height) >= 1 else None
 
 
 def _box(element: Element, file: str, item: str, problems: Problems) -> RawBox | None:

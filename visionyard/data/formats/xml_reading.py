@@ -1,5 +1,6 @@
 """XML from outside: read piece by piece, without document types, entities or anything fetched."""
 
+import math
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -48,6 +49,13 @@ def root_tag(path: Path, name: str) -> str:
 def text_of(element: Element, path: str) -> str:
     """Return the stripped text of a descendant; empty when there is none."""
     return (element.findtext(path) or "").strip()
+
+
+def size_of(width: str | None, height: str | None) -> tuple[int, int] | None:
+    """Return an image size as written; None when it is none: tools that do not know it write 0."""
+    sides = [number_of(width), number_of(height)]
+    whole = [int(side) for side in sides if side is not None and math.isfinite(side) and side >= 1]
+    return (whole[0], whole[1]) if len(whole) == 2 else None
 
 
 def number_of(text: str | None) -> float | None:

@@ -79,7 +79,10 @@ def test_published_splits_and_masks_of_the_full_set(scan: Any) -> None:
         "JPEGImages/d.jpg": None,
         "JPEGImages/e f.jpg": "test",
     }
-    assert problems == [("two_published_splits", "ImageSets/Main/train.txt", "line 2")]
+    assert problems == [
+        ("two_published_splits", "ImageSets/Main/train.txt", "line 2"),
+        ("segmentation_left_out", "SegmentationClass", ""),
+    ]
 
 
 def test_images_without_labels_and_labels_without_image(scan: Any) -> None:
@@ -108,8 +111,17 @@ def test_faulty_labels(scan: Any, content: str, problem: tuple[str, str, str]) -
     assert labels is None or (labels.boxes == () and labels.has_faults)
 
 
-def test_a_size_of_zero_is_no_size(scan: Any) -> None:
-    images, _ = read(scan, {"a.jpg": "", "a.xml": xml(size="<size><width>0</width><height>0</height></size>")})
+def test_difficult_objects_are_kept_and_counted(scan: Any) -> None:
+    marked = thing().replace("<bndbox>", "<difficult>1</difficult><truncated>1</truncated><bndbox>")
+    files = {"a.jpg": "", "a.xml": xml(thing()), "b.jpg": "", "b.xml": xml(marked, marked)}
+    images, problems = read(scan, files)
+    assert (len(images["b.jpg"].labels.boxes), problems) == (2, [("difficult_objects", "b.xml", "")])
+
+
+@pytest.mark.parametrize("side", ["0", "-5", "nan", "inf", "x", ""])
+def test_a_size_that_is_none(scan: Any, side: str) -> None:
+    size = f"<size><width>{side}</width><height>{side}</height></size>"
+    images, _ = read(scan, {"a.jpg": "", "a.xml": xml(size=size)})
     assert images["a.jpg"].labels.size_wh is None
 
 
