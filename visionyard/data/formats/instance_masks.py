@@ -1,13 +1,15 @@
 """Images with one mask picture for each object, as in the Data Science Bowl 2018.
 
-`<id>/images/<any>.png` with `<id>/masks/*.png`, or `images/<name>.png` with `masks/<name>/*.png`; in both the masks may
-lie in a folder for each class below: `masks/<class>/*.png`, `masks/<name>/<class>/*.png`. Without such folders all are
-of one class, whose name is the only line of a `classes.txt`, else `object`.
+`<id>/images/<any>.png` with `<id>/masks/*.png`, or `images/<name>.png` with `masks/<name>/*.png`, or, numbered, with
+`masks/<name>_1.png`, `masks/<name>_mask_2.png`. In the first two the masks may lie in a folder for each class below:
+`masks/<class>/*.png`, `masks/<name>/<class>/*.png`. Without such folders all are of one class, whose name is the only
+line of a `classes.txt`, else `object`.
 
 A mask is as large as its image; its pixels other than 0 are the object, and its box is the smallest around them. An
 image without masks is unlabelled: nothing in this layout says that a person found nothing.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from visionyard.geometry import Mask
 
 _IMAGE_FOLDERS = ("images", "image")
 _MASK_FOLDERS = ("masks", "mask")
+_SEPARATOR = re.compile(r"([_-])")
 _NAME_FILE = "classes.txt"
 _ONE_CLASS = "object"
 
@@ -78,7 +81,7 @@ def _layout(tree: SourceTree) -> _Layout:
     masks_of: dict[str, list[_ObjectMask]] = defaultdict(list)
     unmatched: list[SourceFile] = []
     for above, below, file in masks:
-        image, classes = by_stem.get((above, below[0])) if below else None, below[1:]
+        image, classes = by_stem.get((above, below[0])) if below else _numbered(by_stem, above, file), below[1:]
         if image is None and len(in_folder[above]) == 1:
             image, classes = in_folder[above][0], below
         if image is None or len(classes) > 1:
@@ -86,6 +89,15 @@ def _layout(tree: SourceTree) -> _Layout:
         else:
             masks_of[image.name].append(_ObjectMask(file, classes[0] if classes else None))
     return _Layout(images, dict(masks_of), unmatched, unplaced)
+
+
+def _numbered(by_stem: dict[tuple[Folder, str], SourceFile], above: Folder, file: SourceFile) -> SourceFile | None:
+    """Return the image of a mask that has its name, perhaps a word, and a number."""
+    parts = _SEPARATOR.split(file.path.stem)
+    if (above, file.path.stem) in by_stem or not parts[-1].isdecimal():
+        return None
+    stems = ("".join(parts[:end]) for end in range(len(parts) - 2, 0, -2))
+    return next((by_stem[above, stem] for stem in stems if (above, stem) in by_stem), None)
 
 
 def evidence(tree: SourceTree) -> str:
@@ -201,7 +213,7 @@ FORMAT = SourceFormat(
     kind="images_instance_masks",
     task="detection",
     expected="a mask PNG for each object: <id>/images/<any>.png with <id>/masks/*.png, or images/<name>.png with "
-    "masks/<name>/*.png",
+    "masks/<name>/*.png or masks/<name>_<number>.png",
     evidence=evidence,
     read=read,
 )

@@ -66,6 +66,14 @@ def boxes_of(image: SourceImage) -> tuple[RawBox, ...]:
             ["images/7.jpg", "images/8.jpg", "masks/7/cell/a.png", "masks/7/dirt/b.png"], "images/7.jpg",
             ["cell", "dirt"], id="with classes",
         ),
+        pytest.param(
+            ["images/7.jpg", "images/8.jpg", "masks/7_0.png", "masks/7_1.png"], "images/7.jpg", ["object"] * 2,
+            id="numbered",
+        ),
+        pytest.param(
+            ["images/a-1.jpg", "images/a.jpg", "masks/a-1_mask_0.png", "masks/a-1_mask_1.png"], "images/a-1.jpg",
+            ["object"] * 2, id="numbered, with a word",
+        ),
     ],
 )  # fmt: skip
 def test_layouts(scan: Scan, files: list[str], image: str, classes: list[str]) -> None:
@@ -96,6 +104,8 @@ def test_masks_are_kept_pixel_by_pixel(scan: Scan) -> None:
     "files",
     [
         pytest.param(["images/1.jpg", "masks/1.png", "images/2.jpg", "masks/2.png"], id="a mask for each image"),
+        pytest.param(["images/a.jpg", "images/a_1.jpg", "masks/a.png", "masks/a_1.png"], id="numbered names of images"),
+        pytest.param(["images/a.jpg", "images/b.jpg", "masks/a_mask.png", "masks/b_mask.png"], id="not numbered"),
         pytest.param(["images/1.jpg"], id="images alone"),
         pytest.param(["cat/1.jpg", "cat/2.jpg", "mask/1.jpg", "mask/2.jpg"], id="a class that is called so"),
         pytest.param(["7/images/1.jpg", "7/images/2.jpg", "7/masks/a.png", "7/masks/b.png"], id="of which image?"),
