@@ -66,10 +66,12 @@ def _unrecognised(tree: SourceTree) -> str:
     gifs = sum(file.media_type == "image/gif" for file in tree.files)
     counts = f"{clips - gifs} videos, {images - gifs} images, {gifs} GIFs, {len(tree.files)} files in all"
     first = ", ".join(file.name for file in tree.files[:3])
+    tables = tree.with_extension(".csv", ".tsv", ".parquet")
+    hint = f"; if {tables[0].name} is what shall be learnt from, set data.kind: table and data.target" if tables else ""
     expected = "; ".join(f"{each.kind}: {each.expected}" for each in FORMATS.values())
     return (
         f"{tree.label}: the layout is not recognised: found {counts} (such as {first}); expected one of {expected}; "
-        "arrange the source so, or set data.kind"
+        f"arrange the source so, or set data.kind{hint}"
     )
 
 
