@@ -21,7 +21,7 @@ def complaints(info: VideoInfo, frame_count: int, end_s: float, damaged_count: i
     if shortfall:
         found.append((shortfall, _shortfall_message(info, frame_count, end_s)))
     if damaged_count:
-        found.append(("clip_damaged", f"{damaged_count} packets or frames are damaged; what could be decoded was kept"))
+        found.append(("clip_damaged", f"{damaged_count} packets or frames are damaged; whole frames were kept"))
     return tuple(found)
 
 

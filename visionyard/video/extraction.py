@@ -4,7 +4,6 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -61,14 +60,18 @@ def extract_clip(
         with VideoReader(path, name=name, thread_count=thread_count, on_progress=on_progress) as reader:
             return _extract(reader, packets, images_path, settings, is_sparing=is_sparing)
 
+    is_damaged = packets.is_damaged
     if packets.is_exact:
-        with suppress(PacketsMisleadError):
+        try:
             return extract(is_sparing=True, thread_count=thread_count)
-    extraction = extract(is_sparing=False, thread_count=thread_count)
-    if thread_count != 1 and extraction.is_damaged:
-        # How a decoder conceals damage depends on how far its other threads are.
-        return extract(is_sparing=False, thread_count=1)
-    return extraction
+        except PacketsMisleadError:
+            is_damaged = True
+    if not is_damaged:
+        extraction = extract(is_sparing=False, thread_count=thread_count)
+        if thread_count == 1 or not extraction.is_damaged:
+            return extraction
+    # What a decoder saves of damaged packets depends on how far its other threads are.
+    return extract(is_sparing=False, thread_count=1)
 
 
 def _extract(
@@ -78,7 +81,8 @@ def _extract(
     if is_sparing:
         frames = reader.frames_at(packets, _places(packets, due, tick_s=reader.tick_s))
     else:
-        frames = shown_at(reader.frames(), due, tick_s=reader.tick_s)
+        shown = shown_at(reader.frames(), due, tick_s=reader.tick_s)
+        frames = (frame for frame in shown if not frame.picture.is_corrupt)
     taken: list[KeptFrame] = []
     looks: list[Look] = []
     with images_path.open("wb") as images:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av.error
 import numpy as np
@@ -30,6 +29,7 @@ class Packets:
         is_key: (N,) bool: decoding can begin here.
         tick_s: Length of a tick.
         last_duration_s: How long the frame shown last is shown, 0 when the file does not say.
+        is_damaged: Whether packets cannot be read or are cut short.
         is_exact: Whether every packet is one frame, shown at its stamp: then packets tell all about the frames.
     """
 
@@ -37,6 +37,7 @@ class Packets:
     is_key: np.ndarray
     tick_s: Fraction
     last_duration_s: Fraction
+    is_damaged: bool
     is_exact: bool
 
     def times_s(self) -> list[Fraction]:
@@ -96,13 +97,14 @@ def read_packets(path: Path, *, name: str = "") -> Packets:
     with open_video(path, name=name) as (container, stream):
         has_stamps = has_presentation_stamps(container)
         is_exact = stream.codec_context.name in _EXACT_CODECS and container.format.name in _EXACT_CONTAINERS
-        stamps, keys, is_timed = array("q"), bytearray(), True
+        stamps, keys, is_timed, is_damaged = array("q"), bytearray(), True, False
         last_duration, last_stamp = 0, None
         try:
             for packet in container.demux(stream):
                 if not packet.size:
                     continue
-                is_exact = is_exact and packet.pts is not None and not packet.is_discard and not packet.is_corrupt
+                is_damaged = is_damaged or packet.is_corrupt
+                is_exact = is_exact and packet.pts is not None and not packet.is_discard
                 if packet.is_discard:
                     continue
                 stamp = packet.pts if packet.pts is not None and has_stamps else packet.dts
@@ -114,13 +116,19 @@ def read_packets(path: Path, *, name: str = "") -> Packets:
         except av.error.MemoryError:
             raise
         except av.error.FFmpegError:
-            is_exact = False  # what follows cannot be read; decoding ends at the same place and says so
+            is_damaged = True  # what follows cannot be read; decoding ends at the same place and says so
         tick_s = Fraction(stream.time_base if is_timed else 1 / video_info(container, stream).rate_hz)
-        return _packets(stamps, keys, tick_s, last_duration * tick_s, is_exact=is_exact and is_timed)
+        ticks, is_key = np.asarray(stamps, np.int64), np.frombuffer(keys, np.uint8).astype(bool)
+        return Packets(
+            ticks,
+            is_key,
+            tick_s,
+            last_duration * tick_s,
+            is_damaged=is_damaged,
+            is_exact=is_exact and is_timed and not is_damaged and _is_orderly(ticks, is_key),
+        )
 
 
-def _packets(stamps: Any, keys: bytearray, tick_s: Fraction, last_duration_s: Fraction, *, is_exact: bool) -> Packets:
-    ticks, is_key = np.asarray(stamps, np.int64), np.frombuffer(keys, np.uint8).astype(bool)
-    # A video that begins with what cannot be decoded, or shows two frames at a time, is decoded whole.
-    is_orderly = len(ticks) > 0 and is_key[0] and ticks[0] == ticks.min() and len(np.unique(ticks)) == len(ticks)
-    return Packets(ticks, is_key, tick_s, last_duration_s, bool(is_exact and is_orderly))
+def _is_orderly(ticks: np.ndarray, is_key: np.ndarray) -> bool:
+    """Return whether a video neither begins with what cannot be decoded nor shows two frames at a time."""
+    return len(ticks) > 0 and bool(is_key[0] and ticks[0] == ticks.min()) and len(np.unique(ticks)) == len(ticks)

@@ -75,6 +75,11 @@ def open_video(path: Path, *, name: str = "") -> Iterator[tuple[Any, Any]]:
         MemoryError: There is not memory enough to open it.
     """
     name = name or str(path)
+    if path.is_dir():
+        raise MediaError(
+            f"{name}: expected a video file, found a folder; a sequence of images is read as images, with "
+            "data.group_pattern to keep it together"
+        )
     if not path.is_file():
         raise MediaError(f"{name}: expected a video file, found none")
     if path.stat().st_size == 0:

@@ -170,6 +170,7 @@ def _write_playlist(path: Path) -> None:
     ("write", "message"),
     [
         pytest.param(lambda path: None, "expected a video file, found none", id="missing"),
+        pytest.param(Path.mkdir, "found a folder; a sequence of images is read as images", id="folder"),
         pytest.param(_write_zero_byte, r"empty \(0 bytes\)", id="zero bytes"),
         pytest.param(_write_text, "not a video of a known format .*74 68 69 73", id="text"),
         pytest.param(_write_png, "not a video of a known format .*89 50 4e 47", id="image"),

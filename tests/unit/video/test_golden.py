@@ -196,6 +196,31 @@ def test_little_is_decoded_for_few_frames(name: str, rate_hz: float, most: int, 
     assert extraction.frame_count >= 97
 
 
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[: len(data) * 7 // 10],
+    "zeros": lambda data: data[: len(data) * 7 // 10] + bytes(len(data) - len(data) * 7 // 10),
+    "ones": lambda data: data[: len(data) * 7 // 10] + b"\xff" * (len(data) - len(data) * 7 // 10),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("arguments", [f"{PYRAMID} -pix_fmt yuv420p", CLIPS["HEVC"][0]], ids=["H.264", "HEVC"])
+def test_a_damaged_end_is_left_out_and_told(arguments: str, damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    ffmpeg("-f", "lavfi", "-i", MOVING, *shlex.split(arguments), "-movflags", "+faststart", path)
+    _, whole_images = extract(path, rate_hz=240.0)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    extraction, images = extract(path, rate_hz=240.0, thread_count=2)
+    assert (extraction, images) == extract(path, rate_hz=240.0, thread_count=1)
+    assert 40 < len(images) < 90
+    # The last one or two may lean on what is lost, without a word of the decoder.
+    assert images[:-2] == whole_images[: len(images) - 2]
+    code, message = extraction.complaints[0]
+    assert code == "clip_truncated"
+    assert f"{100 - extraction.frame_count} frames and " in message
+    assert " s are lost" in message
+
+
 def test_packets_that_mislead_are_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decode_all: Callable[[], None]
 ) -> None:
