@@ -1,6 +1,6 @@
 """Frame extraction beside ffmpeg and OpenCV doing the same work, on one core and on two; memory against clip length.
 
-    python benchmarks/frame_extraction.py [--repeats 3] [--videos ../shared/data/videos]
+    python benchmarks/frame_extraction.py [speed] [cores] [memory] [--repeats 3] [--videos ../shared/data/videos]
 
 Makes a 60 s clip of 1080p H.264 (30 Hz, 8 Mbit/s, B-frames, moving texture and camera noise, seed 0), one of 240 s
 from four times its packets, and one of four hours at 160x120 px and 10 Hz. Takes 2 images a second (and one in ten
@@ -220,19 +220,39 @@ def compare_cores(root: Path, clip: Path, repeats: int) -> None:
     print(f"\nTwo cores against one, median of the pairs: {speed:.2f} (goal: at least 1.7)")
 
 
-def compare_lengths(root: Path, clips: Sequence[Path]) -> None:
+def compare_speed(root: Path, made: Path, videos: Path, repeats: int) -> None:
+    """Print the comparison with ffmpeg and OpenCV on the made clip and on real ones."""
+    print("\nOne core each; ratio: speed of visionyard over that of the other, median of the pairs\n")
+    print("| clip | by | images | s | CPU s | ratio, wall | ratio, CPU |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    compare(root, "1080p, 60 s", [made], RATE_HZ, repeats)
+    compare(root, "1080p, 60 s", [made], LOW_RATE_HZ, repeats)
+    real = sorted(path for pattern in REAL_CLIPS for path in videos.glob(pattern))
+    if real:
+        compare(root, f"{len(real)} real clips", real, RATE_HZ, repeats)
+
+
+def compare_lengths(root: Path, made: Path) -> None:
     """Print the peak memory of clips of several lengths."""
+    clips = {
+        f"1080p, {DURATION_S} s": made,
+        f"1080p, {DURATION_S * LENGTHENING} s": root / "longer.mp4",
+        f"160x120 px, {LONG_HOURS} h": root / "hours.mp4",
+    }
+    lengthen(made, root / "longer.mp4", LENGTHENING)
+    make_long_clip(root / "hours.mp4")
     print("\n| clip | images | s | peak memory MiB |\n| --- | ---: | ---: | ---: |")
-    for clip in clips:
+    for label, clip in clips.items():
         make_sources([clip], root / "sources")
         run = measure("ours", root / "sources", root / "out", RATE_HZ, set(range(os.cpu_count() or 1)))
         shutil.rmtree(root / "sources")
-        print(f"| {clip.stem} | {run.image_count} | {run.elapsed_s:.2f} | {run.peak_mib:.0f} |", flush=True)
+        print(f"| {label} | {run.image_count} | {run.elapsed_s:.2f} | {run.peak_mib:.0f} |", flush=True)
 
 
 def main() -> None:
     """Make the clips, run all in turns and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="speed, cores, memory; none: all")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, in turns")
     parser.add_argument("--videos", type=Path, default=Path("../shared/data/videos"), help="folder of real clips")
     parser.add_argument("--measure", nargs=4, metavar=("HOW", "SOURCE", "TARGET", "RATE_HZ"), help=argparse.SUPPRESS)
@@ -244,21 +264,17 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        made, longer, hours = root / "made.mp4", root / "made-four-times.mp4", root / f"hours-{LONG_HOURS}.mp4"
+        parts = set(arguments.parts) or {"speed", "cores", "memory"}
+        made = root / "made.mp4"
         make_clip(made, DURATION_S)
-        lengthen(made, longer, LENGTHENING)
-        make_long_clip(hours)
-        print(f"{os.cpu_count()} cores, Python {platform.python_version()}, PyAV {av.__version__}, OpenCV ", end="")
-        print(f"{cv2.__version__}; one core each; ratios: speed of ours over theirs, medians of {arguments.repeats}\n")
-        print("| clip | by | images | s | CPU s | ratio, wall | ratio, CPU |")
-        print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-        compare(root, "1080p, 60 s", [made], RATE_HZ, arguments.repeats)
-        compare(root, "1080p, 60 s", [made], LOW_RATE_HZ, arguments.repeats)
-        real = sorted(path for pattern in REAL_CLIPS for path in arguments.videos.glob(pattern))
-        if real:
-            compare(root, f"{len(real)} real clips", real, RATE_HZ, arguments.repeats)
-        compare_cores(root, made, arguments.repeats)
-        compare_lengths(root, [made, longer, hours])
+        print(f"{os.cpu_count()} cores, Python {platform.python_version()}, PyAV {av.__version__}, ", end="")
+        print(f"OpenCV {cv2.__version__}; medians of {arguments.repeats}")
+        if "speed" in parts:
+            compare_speed(root, made, arguments.videos, arguments.repeats)
+        if "cores" in parts:
+            compare_cores(root, made, arguments.repeats)
+        if "memory" in parts:
+            compare_lengths(root, made)
 
 
 if __name__ == "__main__":
