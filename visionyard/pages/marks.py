@@ -34,12 +34,13 @@ def tint(image: np.ndarray, pixels: np.ndarray, colour: Colour, corner_xy: tuple
 
 
 def draw_box(draw: ImageDraw.ImageDraw, xyxy: Sequence[float], text: str, class_id: int) -> None:
-    """Draw a box with a text at its upper left corner; lines and letters grow with the image."""
+    """Draw a box with a text, where there is one, at its upper left corner; lines and letters grow with the image."""
     left, top, right, bottom = xyxy
     colour = class_colour(class_id)
     thickness = line_px(draw.im.size)
     draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=thickness)
-    _draw_label(draw, text, (left, top), colour, _font(_letter_px(draw.im.size)))
+    if text:
+        _draw_label(draw, text, (left, top), colour, _font(_letter_px(draw.im.size)))
 
 
 def draw_caption(draw: ImageDraw.ImageDraw, text: str, class_id: int) -> None:

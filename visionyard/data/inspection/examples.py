@@ -15,6 +15,8 @@ from visionyard.pages.marks import class_colour, draw_box, draw_caption, tint
 
 SIDE_PX = 480
 _SPREAD_COUNT = 24
+# A name is about so wide.
+_NAMED_SIDE_PX = 40
 # Classes that none of these shows get an image of their own, up to so many.
 _MOST_ADDED = 24
 
@@ -25,10 +27,12 @@ class Example:
 
     Attributes:
         item: Its facts.
+        is_labelled: Whether anyone said what it shows.
         picture: At most `SIDE_PX` on its longer side.
     """
 
     item: Item
+    is_labelled: bool
     picture: Image.Image
 
 
@@ -54,7 +58,7 @@ def choose_examples(labelled: LabelledSet, inspection: Inspection) -> tuple[list
         if not is_chosen and image.item.key not in extreme_keys:
             continue
         try:
-            example = Example(image.item, draw_label(image, colours, labelled.classes))
+            example = Example(image.item, image.is_labelled, draw_label(image, colours, labelled.classes))
         except DataError:
             continue  # counted as unreadable by the inspection
         if is_chosen:
@@ -96,8 +100,10 @@ def draw_label(image: LabelledImage, colours: Mapping[str, int], classes: Sequen
     scale_x, scale_y = picture.width / item.width, picture.height / item.height
     for box in boxes:
         left, top, right, bottom = box.xyxy
-        text = f"{box.class_name} (crowd)" if box.is_crowd else box.class_name
         place = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+        text = f"{box.class_name} (crowd)" if box.is_crowd else box.class_name
+        if max(place[2] - place[0], place[3] - place[1]) < _NAMED_SIDE_PX:
+            text = ""  # the name would hide the object; the colour tells the class
         draw_box(draw, place, text, colours[box.class_name])
     if item.class_name is not None:
         draw_caption(draw, item.class_name, colours[item.class_name])

@@ -147,8 +147,11 @@ function imagesSection() {
 
 function examplesSection() {
   const when = ({ timestamp_s: time }) => (isKnown(time) ? ` · ${time.toFixed(1)} s` : "");
-  const told = (one) => [one.class_name ?? (isKnown(one.box_count) ? plural(one.box_count, "box", "boxes") : isSemantic ? "mask" : "no label"),
-    one.split].filter(Boolean).join(" · ");
+  const label = (one) => {
+    if (!one.is_labelled) return "no label";
+    return one.class_name ?? (isKnown(one.box_count) ? plural(one.box_count, "box", "boxes") : "mask");
+  };
+  const told = (one) => [label(one), one.split].filter(Boolean).join(" · ");
   return h("ul", { class: "cards is-large" }, content.examples.map((one) => h("li", { class: "card is-static" },
     h("div", { class: "picture", style: { "aspect-ratio": `${one.width} / ${one.height}` } }, h("img", { src: one.picture, alt: "", decoding: "async" })),
     h("span", { class: "caption" }, h("span", null, told(one)),

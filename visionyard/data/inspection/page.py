@@ -62,6 +62,7 @@ def _card(example: Example, pictures: dict[str, str]) -> dict[str, Any]:
         "timestamp_s": item.timestamp_s,
         "box_count": None if item.boxes is None else len(item.boxes),
         "class_name": item.class_name,
+        "is_labelled": example.is_labelled,
     }
 
 
