@@ -64,7 +64,7 @@ def read(tree: SourceTree, problems: Problems) -> Reading:
         meta = _read_meta(tree, file.name, problems)
         clip = _clip_of(tree, file, meta) if meta else None
         if meta and clip is None:
-            message = f"its clip {meta.source or file.path.stem!r} is not in the source; left out"
+            message = f"its clip {(meta.source or file.path.stem)[:120]!r} is not in the source; left out"
             problems.add("labels_without_clip", file.name, message)
         elif meta and clip is not None and clip in by_clip:
             problems.add("clip_labelled_twice", file.name, f"{clip} has its labels from {by_clip[clip][0]}; left out")

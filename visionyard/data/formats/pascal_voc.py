@@ -119,7 +119,7 @@ def _read_labels(tree: SourceTree, name: str, difficult_count: Counter[str], pro
         problems.add("unreadable_labels", name, f"not well-formed XML ({error}); its image counts as unlabelled")
         return None
     if root is None or root.tag != "annotation":
-        found = "nothing" if root is None else f"<{root.tag}>"
+        found = "nothing" if root is None else f"<{root.tag[:80]}>"
         problems.add("unreadable_labels", name, f"expected <annotation>, found {found}; its image counts as unlabelled")
         return None
     return ImageLabels(name, tuple(boxes), has_faults=len(boxes) < count, size_wh=size_wh)
