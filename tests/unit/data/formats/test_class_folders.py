@@ -60,7 +60,7 @@ YAML = "names: [a]"
         ({"cat/1.mp4": "", "dog/1.gif": "", "dog/2.avi": ""}, "clips_by_class", "3 clips in 2 folders"),
         ({"cat/1.gif": "", "dog/1.gif": ""}, "images_by_class", "2 images"),
         ({"a/1.jpg": "", "a/1.xml": VOC}, "images_voc", "such as a/1.xml"),
-        ({"a/1.mp4": "", "a/1.xml": CVAT}, "clips_cvat", "such as a/1.xml"),
+        ({"a/1.mp4": "", "a/1.xml": CVAT}, "clips_cvat", "a/1.xml with CVAT"),
         ({"images/1.jpg": "", "labels/1.txt": "x", "data.yaml": YAML}, "images_yolo", "names in data.yaml"),
         ({"images/1.jpg": "", "labels/1.txt": "x"}, "images_yolo", "no file with class names"),
         ({"cat/1.jpg": "", "cat/pom.xml": "<project/>"}, "images_by_class", "1 images"),
