@@ -47,10 +47,9 @@ def make_jpeg(rng: np.random.Generator) -> bytes:
 
 def ellipse(left: float, top: float, width: float, height: float) -> Mask:
     """Return the mask of the ellipse in a box."""
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    across = (columns + 0.5 - left - width / 2) / (width / 2)
-    down = (rows + 0.5 - top - height / 2) / (height / 2)
-    return Mask.from_array(across**2 + down**2 < 1)
+    across = (np.arange(WIDTH) + 0.5 - left - width / 2) / (width / 2)
+    down = (np.arange(HEIGHT) + 0.5 - top - height / 2) / (height / 2)
+    return Mask.from_array(across[None] ** 2 + down[:, None] ** 2 < 1)
 
 
 def make_items(shards: ShardWriter, count: int, *, has_masks: bool) -> Iterator[dict[str, Any]]:
