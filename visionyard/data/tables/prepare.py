@@ -27,7 +27,7 @@ from visionyard.data.tables.rows import Rows, batches, read_rows
 from visionyard.data.tables.schema import MANIFEST_KEY, TableSchema, TableTask
 from visionyard.data.tables.splitting import certificate, split_rows
 from visionyard.digests import canonical_json, digest_of_lines, sha256_file
-from visionyard.errors import ArtifactError
+from visionyard.errors import ArtifactError, ConfigError
 
 _WARNED_CODES = {"column_tells_target", "constant_column", "column_like_an_id", "conflicting_labels"}
 
@@ -63,19 +63,25 @@ class TableReport:
         return asdict(self)
 
 
-def prepare_table(sources: Path, target: Path, splitting: Splitting) -> TableReport:
+def prepare_table(
+    sources: Path, target: Path, splitting: Splitting, *, classes: Sequence[str] = (), previous: str = ""
+) -> TableReport:
     """Turn an ingested table into a dataset version; `target` appears whole or not at all.
 
     Args:
         sources: Folder of the ingest stage, kind `table`.
         target: The dataset folder to make.
-        splitting: Mode, shares and seed.
+        splitting: Mode, shares or folds, and seed.
+        classes: As of images; refused, since rows of other classes are better left out of the table.
+        previous: As of images; refused, since a table's rows do not keep their splits from version to version.
 
     Raises:
+        ConfigError: A setting that tables do not have is given.
         ArtifactError: The input folder is incomplete, altered or no table.
         SplitError: The rows cannot be divided as asked.
         OSError: The disk is full.
     """
+    _refuse_settings(classes, previous)
     manifest = read_manifest(sources, "sources")
     table = sources / TABLE
     if manifest.get("kind") != KIND or not table.is_file():
@@ -110,6 +116,16 @@ def prepare_table(sources: Path, target: Path, splitting: Splitting) -> TableRep
         problem_count=len(problems.found),
         is_leaky=leak["is_leaky"],
     )
+
+
+def _refuse_settings(classes: Sequence[str], previous: str) -> None:
+    mistakes = []
+    if classes:
+        mistakes.append(f"data.classes = {list(classes)}: not for tables; leave rows of other classes out of the file")
+    if previous:
+        mistakes.append(f"data.previous = {previous!r}: not for tables; name a split column and use published")
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def _write(path: Path, source: Path, rows: Rows, splits: np.ndarray) -> None:

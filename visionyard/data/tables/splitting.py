@@ -1,7 +1,7 @@
 """Divide the rows of a table into train, val and test: whole groups, like rows together, stratified by the target.
 
 A classification is stratified by class, a regression by tenths of the target. Every class has to be in all three
-splits, so it needs three groups; where no group column is named, a row is its own.
+splits, or folds, so it needs as many groups; where no group column is named, a row is its own.
 """
 
 from collections.abc import Sequence
@@ -30,28 +30,45 @@ def split_rows(rows: Rows, schema: TableSchema, splitting: Splitting, problems: 
     """
     if splitting.mode == "published":
         return _published(rows, problems)
+    shares, split_of_part = _parts(splitting)
     units = rows.units()
     unit_count = int(units.max()) + 1
+    if unit_count < len(shares):
+        raise SplitError(
+            f"{_named(splitting)} need {len(shares)} groups of rows at least, found {unit_count}; add rows"
+        )
     strata = _strata(rows.targets, schema, unit_count)
     counts = np.zeros((unit_count, int(strata.max()) + 2), dtype=np.int64)
     np.add.at(counts, (units, strata), 1)
     counts[:, -1] = counts[:, :-1].sum(axis=1)
-    required = np.zeros((counts.shape[1], len(SPLITS)), dtype=bool)
+    required = np.zeros((counts.shape[1], len(shares)), dtype=bool)
     required[-1] = True
-    if unit_count < len(SPLITS):
-        raise SplitError(f"train, val and test need 3 groups of rows at least, found {unit_count}; add rows")
     if schema.task == "classification":
-        _require_classes(counts, schema)
+        _require_classes(counts, schema, splitting, len(shares))
         required[:-1] = True
-    fractions = splitting.fractions()
-    parts = divide_groups(counts, [fractions[split] for split in SPLITS], required, seed=splitting.seed)
-    lacking = missing_parts(counts, parts, required)
+    parts = divide_groups(counts, shares, required, seed=splitting.seed)
+    lacking = missing_parts(counts, parts, required)[:-1].any(axis=1)
     if lacking.any():
-        missing = [f"class {schema.target.values[row]!r} in {SPLITS[part]}" for row, part in np.argwhere(lacking[:-1])]
+        missing = ", ".join(repr(schema.target.values[int(row)]) for row in np.flatnonzero(lacking))
         raise SplitError(
-            f"the split lacks {', '.join(missing) or 'rows'}: groups have rows of several classes; name a finer group"
+            f"not all of {_named(splitting)} have rows of {missing}: groups hold several classes; name a finer group"
         )
-    return np.asarray(parts[units])
+    return np.asarray(split_of_part[parts[units]])
+
+
+def _parts(splitting: Splitting) -> tuple[list[float], np.ndarray]:
+    """Return the share of each part that is drawn, and its place in `SPLITS`; folds are equal parts, as of images."""
+    if not splitting.folds:
+        fractions = splitting.fractions()
+        return [fractions[split] for split in SPLITS], np.arange(len(SPLITS))
+    places = np.full(splitting.folds, _TRAIN)
+    places[splitting.fold] = SPLITS.index("test")
+    places[(splitting.fold + 1) % splitting.folds] = SPLITS.index("val")
+    return [1 / splitting.folds] * splitting.folds, places
+
+
+def _named(splitting: Splitting) -> str:
+    return f"{splitting.folds} folds" if splitting.folds else "train, val and test"
 
 
 def certificate(rows: Rows, splits: np.ndarray) -> dict[str, Any]:
@@ -82,18 +99,18 @@ def _strata(targets: np.ndarray, schema: TableSchema, unit_count: int) -> np.nda
     return np.searchsorted(edges, targets, side="right").astype(np.int64)
 
 
-def _require_classes(counts: np.ndarray, schema: TableSchema) -> None:
+def _require_classes(counts: np.ndarray, schema: TableSchema, splitting: Splitting, part_count: int) -> None:
     names: Sequence[str] = schema.target.values
     if len(names) < 2:
         raise SplitError(
             f"the target {schema.target.name!r} has one class, {names[0]!r}; there is nothing to tell apart"
         )
     group_counts = (counts[:, :-1] > 0).sum(axis=0)
-    few = [f"{name!r} has {count}" for name, count in zip(names, group_counts) if count < len(SPLITS)]
+    few = [f"{name!r} has {count}" for name, count in zip(names, group_counts) if count < part_count]
     if few:
         raise SplitError(
-            f"each class must be in train, val and test, so it needs 3 groups of rows at least: {', '.join(few)}; add "
-            "rows, or leave out the class"
+            f"each class must be in {_named(splitting)}, so it needs {part_count} groups of rows at least: "
+            f"{', '.join(few)}; add rows, or leave out those of the class"
         )
 
 

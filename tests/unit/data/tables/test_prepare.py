@@ -12,7 +12,7 @@ import pytest
 from visionyard.data.artifacts import read_manifest, read_problems, write_manifest
 from visionyard.data.split import Splitting
 from visionyard.data.tables import TableDataset, TableReport, ingest_table, prepare_table
-from visionyard.errors import ArtifactError, SplitError
+from visionyard.errors import ArtifactError, ConfigError, SplitError
 
 DRAWN = Splitting("group", 0.2, 0.2, 0)
 Row = Sequence[object]
@@ -185,6 +185,21 @@ def test_what_cannot_be_divided(
     with pytest.raises(SplitError, match=match):
         prepare(tmp_path, rows, schema=schema, splitting=splitting)
     assert not (tmp_path / "dataset").exists()
+
+
+def test_each_row_is_tested_once_over_all_folds(tmp_path: Path) -> None:
+    tested: Counter[tuple[float, float]] = Counter()
+    for fold in range(4):
+        report = prepare(tmp_path, table(), schema=IGNORE_WHO, splitting=Splitting("group", 0.2, 0.2, 0, 4, fold))
+        assert report.item_counts == {"train": 60, "val": 30, "test": 30}
+        tested.update((row["x"], row["y"]) for row in split_rows(tmp_path) if row["_split"] == "test")
+    assert (len(tested), set(tested.values())) == (120, {1})
+
+
+def test_settings_that_tables_do_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        prepare_table(tmp_path, tmp_path / "dataset", DRAWN, classes=["a"], previous="s3://b/v1")
+    assert [problem.partition(" =")[0] for problem in error.value.problems] == ["data.classes", "data.previous"]
 
 
 def test_reading_back(tmp_path: Path) -> None:
