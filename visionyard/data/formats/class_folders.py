@@ -8,6 +8,9 @@ from visionyard.data.items import Problems, Split
 from visionyard.data.media import GIF
 from visionyard.errors import DataError
 
+# Folders of these names hold what belongs together by name, not a class each.
+_NO_CLASSES = {"image", "images", "mask", "masks", "label", "labels", "annotation", "annotations"}
+
 
 @dataclass(frozen=True)
 class _Layout:
@@ -57,6 +60,8 @@ def _evidence(files: list[SourceFile], others: list[SourceFile], noun: str) -> s
     if layout is None or others:
         return ""
     classes = sorted({name for file in files if (name := layout.class_of(file)) is not None})
+    if any(name.lower() in _NO_CLASSES for name in classes):
+        return ""
     shown = ", ".join(classes[:8]) + (" ..." if len(classes) > 8 else "")
     splits = " below split folders" if layout.split_at is not None else ""
     return f"{len(files)} {noun} in {len(classes)} folders ({shown}){splits}, no label files"
