@@ -164,7 +164,7 @@ def _published_splits(tree: SourceTree, values: dict[str, Any], name: str, probl
                 continue
             place = _find(tree, base, root, value)
             if place is None:
-                message = f"{key}: {value[:120]} is no folder or list of the source; passed over"
+                message = f"{value[:120]} is no folder or list of the source; passed over"
                 problems.add("split_not_found", name, message, key)
             elif tree.has_folder(place):
                 if found.folders.setdefault(place, split) != split:
