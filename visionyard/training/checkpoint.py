@@ -100,20 +100,15 @@ class CheckpointStore:
         rated = [entry for entry in self.entries if entry.fitness is not None]
         return max(rated, key=lambda entry: (entry.fitness, entry.epoch), default=None)
 
-    def save(
-        self, plan: TrainingPlan, state: TrainingState, *, metrics: Mapping[str, float], fitness: float | None
-    ) -> None:
-        """Write a checkpoint, swap the pointer, and remove what is no longer kept.
+    def snapshot(self, plan: TrainingPlan, state: TrainingState, *, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Return the content of a checkpoint as it is now: a copy, which the training does not change any more.
 
         Args:
             plan: Kept in the checkpoint.
             state: Weights and the trainer's state.
             metrics: Of the epoch.
-            fitness: The larger the better; None within an epoch.
         """
-        import torch
-
-        content = {
+        return {
             "schema_version": SCHEMA_VERSION,
             "plan": plan.to_json(),
             "config_digest": self.config_digest,
@@ -121,15 +116,26 @@ class CheckpointStore:
             "epoch": state.epoch,
             "step": state.step,
             "metrics": dict(metrics),
-            "weights": state.weights,
-            "training": state.training,
+            "weights": _copied(state.weights),
+            "training": _copied(state.training),
             "random": random_states(),
         }
-        name = f"checkpoint-{state.epoch:05d}-{state.step:08d}.pt"
+
+    def write(self, snapshot: Mapping[str, Any], *, fitness: float | None) -> None:
+        """Write a checkpoint, swap the pointer, and remove what is no longer kept.
+
+        Args:
+            snapshot: What `snapshot` returned.
+            fitness: The larger the better; None within an epoch.
+        """
+        import torch
+
+        epoch, step = snapshot["epoch"], snapshot["step"]
+        name = f"checkpoint-{epoch:05d}-{step:08d}.pt"
         with writing(f"{self.uri}/{name}") as stream:
             hashing: Any = _HashingStream(stream)  # torch writes to anything with write and flush
-            torch.save(content, hashing)
-        entry = CheckpointEntry(name, hashing.sha256, state.epoch, state.step, fitness, dict(metrics))
+            torch.save(dict(snapshot), hashing)
+        entry = CheckpointEntry(name, hashing.sha256, epoch, step, fitness, snapshot["metrics"])
         self.entries = [other for other in self.entries if other.file != name] + [entry]
         dropped = self._drop_old()
         self.write_pointer()
@@ -205,6 +211,19 @@ class CheckpointStore:
         self.entries = [CheckpointEntry(**entry) for entry in content["entries"]]
         self.history = content["history"]
         self.is_finished = content["is_finished"]
+
+
+def _copied(value: Any) -> Any:
+    """Return plain containers with each tensor copied to the CPU."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)
+    return value
 
 
 class _HashingStream:

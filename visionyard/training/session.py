@@ -1,8 +1,14 @@
-"""The training session: what a plugin trains with, and where its epochs become checkpoints, curves and events."""
+"""The training session: what a plugin trains with, and where its epochs become checkpoints, curves and events.
+
+A checkpoint is a copy, made between two steps and written while the training goes on. A kill in that time loses the
+steps since the one before, as a kill before it would have.
+"""
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +38,9 @@ class Session:
     resume: TrainingState | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     _random: dict[str, Any] | None = None
+    # Its thread is waited for when the process ends, except by SIGKILL.
+    _writer: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, "checkpoint"))
+    _writing: Future[None] | None = None
 
     def load_resume(self) -> None:
         """Look for the newest valid checkpoint; with one, the training goes on from there."""
@@ -59,7 +68,7 @@ class Session:
     def epoch_done(
         self, *, metrics: Mapping[str, float], fitness: float, state: Callable[[], TrainingState], epoch: int
     ) -> bool:
-        """Write the checkpoint of an epoch and tell its metrics; return whether to stop early.
+        """Begin to write the checkpoint of an epoch and tell its metrics; return whether to stop early.
 
         Raises:
             NotANumberError: The fitness or a loss is not a number.
@@ -71,15 +80,36 @@ class Session:
                 f"(now {self.plan.learning_rate}) or set training.mixed_precision to no"
             )
         rounded = {name: round(float(value), 6) for name, value in metrics.items()}
+        self.finish_writing()
         self.history.append({"epoch": epoch, **rounded})
-        self.store.save(self.plan, state(), metrics=rounded, fitness=float(fitness))
+        self._write(state(), metrics=rounded, fitness=float(fitness))
         events.epoch(epoch, self.plan.epochs, rounded)
+        if not self.plan.patience:
+            return False
+        self.finish_writing()
         best = self.store.best
-        return bool(self.plan.patience and best is not None and epoch - best.epoch >= self.plan.patience)
+        return best is not None and epoch - best.epoch >= self.plan.patience
 
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint within an epoch."""
-        self.store.save(self.plan, state, metrics={}, fitness=None)
+        self.finish_writing()
+        self._write(state, metrics={}, fitness=None)
+
+    def finish_writing(self) -> None:
+        """Wait until the last checkpoint is whole and named by the pointer.
+
+        Raises:
+            OSError: The disk is full (ENOSPC).
+            StorageError: The store refused or timed out.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, state: TrainingState, *, metrics: Mapping[str, float], fitness: float | None) -> None:
+        """Write a checkpoint while the training goes on; one at a time, so that they are whole in their order."""
+        snapshot = self.store.snapshot(self.plan, state, metrics=metrics)
+        self._writing = self._writer.submit(self.store.write, snapshot, fitness=fitness)
 
     def fit(self, recipe: Recipe) -> None:
         """Train a recipe by the platform's own loop."""

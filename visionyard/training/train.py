@@ -10,6 +10,7 @@ from visionyard import events
 from visionyard.atomic import atomic_folder
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.dataset import Dataset
+from visionyard.data.leaks.audit import leak_summary
 from visionyard.data.streaming import open_dataset
 from visionyard.digests import code_digest, digest_of
 from visionyard.errors import DataError, ModelError
@@ -127,7 +128,10 @@ def train_model(
             _seed(plan.seed)
             session.load_resume()
             if session.resume is None or session.resume.epoch < plan.epochs:
-                get_plugin(model.name).train(session)
+                try:
+                    get_plugin(model.name).train(session)
+                finally:
+                    session.finish_writing()
             store.is_finished = True
             store.write_pointer()
     return _write(store, plan, target, device=device)
@@ -162,9 +166,8 @@ def _check_dataset(dataset: Dataset, *, allow_leak: bool) -> None:
     leak = dataset.info.get("leak", {})
     if leak.get("is_leaky") and not allow_leak:
         raise DataError(
-            f"the split leaks: {leak['group_overlap']} groups and {leak['identical_images']} identical images stand in "
-            "two splits, so that the test would flatter the model; use data.split_mode group, or train all the same "
-            "with data.allow_leak true"
+            f"the split leaks: {leak_summary(leak)}, so that the test would flatter the model; use data.split_mode "
+            "group (and other clips, where all show one place), or train all the same with data.allow_leak true"
         )
     if leak.get("is_leaky"):
         events.warn("training on a split that leaks, as data.allow_leak says; its metrics are too good")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.dataset import Dataset
 from visionyard.data.versions import push
-from visionyard.errors import ConfigError, DataError, ModelError, NotANumberError
+from visionyard.errors import ConfigError, DataError, ModelError, NotANumberError, StorageError
 from visionyard.models import TrainingPlan, TrainingState
 from visionyard.training import CheckpointStore, load_checkpoint, load_trained_model, train_model
 from visionyard.training import session as session_module
@@ -142,7 +143,7 @@ def test_old_checkpoints_are_removed(kept_epochs: list[int], expected: list[int]
     store = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64, kept_epochs=kept_epochs)
     for epoch, fitness in enumerate([0.1, 0.9, 0.2, 0.3, 0.4, 0.5], start=1):
         state = TrainingState(weights={"w": torch.ones(1)}, training={}, epoch=epoch, step=epoch)
-        store.save(plan, state, metrics={}, fitness=fitness)
+        store.write(store.snapshot(plan, state, metrics={}), fitness=fitness)
     kept = sorted(path.name for path in Path(store.uri).glob("*.pt"))
     assert [int(name.split("-")[1]) for name in kept] == expected
     again = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64)
@@ -168,6 +169,48 @@ def test_a_fitness_that_is_no_number_ends_the_training(bad: float, tmp_path: Pat
     with pytest.raises(NotANumberError, match=r"epoch 1: val_loss.*learning_rate"):
         session.epoch_done(metrics={"val_loss": bad}, fitness=0.5, state=lambda: TrainingState({}, {}, 1), epoch=1)
     assert session.store.entries == []
+
+
+def test_a_checkpoint_is_written_while_the_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    session, goes_on = _session(tmp_path), threading.Event()
+    real = CheckpointStore.write
+    monkeypatch.setattr(CheckpointStore, "write", lambda *args, **named: goes_on.wait(30) and real(*args, **named))
+    weights = {"w": torch.ones(3)}
+    state = TrainingState(weights=weights, training={"optimizer": [{"state": weights["w"]}]}, epoch=1, step=5)
+    session.epoch_done(metrics={"loss": 1.0}, fitness=0.5, state=lambda: state, epoch=1)
+    assert session.store.entries == []
+    random_before = torch.get_rng_state()
+    weights["w"] += 1
+    torch.rand(1)
+    goes_on.set()
+    session.finish_writing()
+    again = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64)
+    content = again.newest()
+    assert content is not None
+    assert content["weights"]["w"].tolist() == content["training"]["optimizer"][0]["state"].tolist() == [1, 1, 1]
+    assert torch.equal(content["random"]["torch"], random_before)
+    assert again.history == [{"epoch": 1, "loss": 1.0}]
+
+
+@pytest.mark.parametrize("then", ["another epoch", "a save within an epoch", "the end"])
+def test_a_checkpoint_that_could_not_be_written_ends_the_training(
+    then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    session = _session(tmp_path)
+
+    def write(*_: object, **__: object) -> None:
+        raise StorageError("the server has no space left")
+
+    monkeypatch.setattr(CheckpointStore, "write", write)
+    state = TrainingState(weights={}, training={}, epoch=1)
+    session.epoch_done(metrics={}, fitness=0.5, state=lambda: state, epoch=1)
+    following = {
+        "another epoch": lambda: session.epoch_done(metrics={}, fitness=0.5, state=lambda: state, epoch=2),
+        "a save within an epoch": lambda: session.save(state),
+        "the end": session.finish_writing,
+    }
+    with pytest.raises(StorageError, match="no space left"):
+        following[then]()
 
 
 def _session(folder: Path, *, patience: int = 0) -> Session:
