@@ -83,10 +83,10 @@ def test_the_format_is_recognised(scan: Any, files: dict[str, str], kind: str, e
         ({"a/1.jpg": "", "a/1.mp4": ""}, "not recognised: found 1 videos, 1 images, 0 GIFs, 2 files"),
         ({"1.jpg": ""}, r"source: the layout is not recognised: found 0 videos, 1 images.*such as 1\.jpg"),
         ({"a.txt": "x"}, r"found 0 videos, 0 images, 0 GIFs, 1 files in all.*clips_by_class: a folder of clips"),
-        ({"images/1.jpg": "", "masks/2.png": ""}, "not recognised: found 0 videos, 2 images"),
+        ({"images/1.jpg": "", "annotations/2.png": ""}, "not recognised: found 0 videos, 2 images"),
         ({"a.csv": "x,y"}, r"or set data\.kind; if a\.csv is what shall be learnt from, set data\.kind: table"),
     ],
-    ids=["VOC and YOLO", "images and clips", "flat", "text only", "images and masks", "a table"],
+    ids=["VOC and YOLO", "images and clips", "flat", "text only", "images and annotations", "a table"],
 )
 def test_unclear_sources_say_what_was_seen(scan: Any, files: dict[str, str], match: str) -> None:
     with pytest.raises(DataError, match=match):
