@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from visionyard.errors import MediaError
 from visionyard.transforms import decode_image, load_image
-from visionyard.transforms.images import IMAGE_MEDIA_TYPES, MAX_PIXEL_COUNT, open_image, open_thumbnail
+from visionyard.transforms.images import IMAGE_MEDIA_TYPES, MAX_PIXEL_COUNT, open_image, open_thumbnail, read_levels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
@@ -275,3 +275,40 @@ def test_threads_that_decode_leave_the_warning_filters_alone() -> None:
             decode_image(bytes(odd))
         with pytest.raises(UserWarning, match="ours"):
             warnings.warn("ours", stacklevel=1)
+
+
+LEVELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+def palette_image() -> Image.Image:
+    image = Image.frombytes("P", (4, 3), LEVELS.tobytes())
+    image.putpalette([200, 100, 50] * 256)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        pytest.param(Image.fromarray(LEVELS), LEVELS, id="grey"),
+        pytest.param(palette_image(), LEVELS, id="palette"),
+        pytest.param(Image.fromarray(LEVELS.astype(np.uint16) * 5000), LEVELS.astype(np.uint16) * 5000, id="16 bits"),
+        pytest.param(Image.fromarray(LEVELS > 5), (LEVELS > 5).astype(np.uint8), id="one bit"),
+        pytest.param(Image.fromarray(PIXELS), PIXELS, id="colour"),
+    ],
+)
+def test_levels_are_the_numbers_that_are_stored(image: Image.Image, expected: np.ndarray) -> None:
+    found = read_levels(open_image(encode(image, "PNG")))
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype.kind in "iu"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(encode(Image.fromarray(LEVELS.astype(np.float32)), "TIFF"), "float32 numbers", id="floats"),
+        pytest.param(encode(Image.fromarray(PIXELS), "PNG")[:200], "it may be truncated", id="cut short"),
+    ],
+)
+def test_levels_of_other_bytes_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(MediaError, match=message):
+        read_levels(open_image(data))

@@ -95,6 +95,21 @@ def test_what_is_said_of_a_file(scan: Any, wants_clips: bool, name: str, content
     assert codes(problems) == ({name: code} if code else {})
 
 
+def test_files_that_hold_images_are_passed_over(scan: Any) -> None:
+    tree = scan({"a.gz": b"\x1f\x8b", "b.gz": b"\x1f\x8b"})
+    problems = Problems()
+    report_unused(tree, problems, wants_clips=False, is_container=lambda file: file.name == "a.gz")
+    assert codes(problems) == {"b.gz": "archive_left_out"}
+
+
+def test_one_file_is_a_source(make_source: Any) -> None:
+    root = make_source({"a.jpg": b"", "b.jpg": b""})
+    tree = SourceTree.scan(root / "b.jpg", Problems())
+    assert [file.name for file in tree.files] == ["b.jpg"]
+    assert tree.path("b.jpg") == root / "b.jpg"
+    assert tree.label == "b.jpg"
+
+
 def test_empty_files(make_source: Any) -> None:
     root = make_source({"note.txt": ""})
     (root / "a.mp4").touch()
