@@ -1,5 +1,6 @@
 """A dataset version read straight from the object store, with the reading interface of one in a folder."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from visionyard import events
 from visionyard.data.dataset import Dataset, Sample
 from visionyard.data.items import Split
 from visionyard.data.shards import Blob
@@ -17,8 +19,12 @@ from visionyard.data.streaming.read_ahead import AHEAD_BYTES, ReadAhead
 from visionyard.data.streaming.runs import Runs
 from visionyard.data.versions import is_version_address, open_version
 from visionyard.digests import sha256_bytes
-from visionyard.errors import ArtifactError, ConfigError
+from visionyard.errors import ArtifactError, ConfigError, StorageError
 from visionyard.storage import is_local, local_path, shown
+
+# A store that is moved to another node is back within minutes; beside the tries that each read makes by itself.
+_PATIENCE_S = 600.0
+_PAUSE_S = 5.0
 
 
 class Source(Protocol):
@@ -110,7 +116,7 @@ class StreamedDataset(Dataset):
         while True:
             data = self._cache.read(name, offset, blob.size)
             if data is None:
-                fetched = self._cache.add(name, lambda: self._fetch(run))
+                fetched = self._cache.add(name, lambda: self._fetch_patiently(run))
                 if fetched is None:
                     continue
                 data = fetched[offset : offset + blob.size]
@@ -136,6 +142,18 @@ class StreamedDataset(Dataset):
                 "in the store was altered; push it again"
             )
         return data
+
+    def _fetch_patiently(self, run: int) -> bytes:
+        """Fetch a run from a store that may be away for a while: a training of hours should outlive its restart."""
+        give_up_at = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._fetch(run)
+            except StorageError as error:
+                if not error.is_transient or time.monotonic() > give_up_at:
+                    raise
+                events.warn(f"{error}; waiting for the store")
+                time.sleep(_PAUSE_S)
 
     def _fetch(self, run: int) -> bytes:
         return b"".join(self._source.read_many(self._runs.blobs(run)))

@@ -1,6 +1,7 @@
 """A dataset read out of a store is the one in the folder, whatever happens to the cache and the store."""
 
 import pickle
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -233,13 +234,52 @@ def test_a_store_that_starts_again_in_the_middle_is_waited_for(
         upload_folder(folder, "s3://test/set")
         dataset = open_dataset("s3://test/set")
         monkeypatch.setattr("visionyard.data.streaming.read_ahead.AHEAD_BYTES", 1)
+        monkeypatch.setattr(streamed, "_PAUSE_S", 0.1)
         with dataset.reading_ahead("train", np.arange(40)):  # type: ignore[attr-defined]
             dataset.image_bytes(dataset.sample("train", 0))
-            server.stop()
-            server.start()
+            server.kill()
+            back = threading.Timer(0.5, server.start)
+            back.start()
             _assert_same(dataset, folder)
+            back.join()
     finally:
         server.stop()
+
+
+class _Failing(FolderCopy):
+    """A store that is away for some reads, or refuses."""
+
+    def __init__(self, address: str, *, is_transient: bool) -> None:
+        super().__init__(address)
+        self.failing_count = 3
+        self._is_transient = is_transient
+
+    def read_many(self, blobs: Sequence[Blob]) -> list[bytes]:
+        self.failing_count -= 1
+        if self.failing_count >= 0:
+            raise StorageError("the connection was refused", is_transient=self._is_transient)
+        return super().read_many(blobs)
+
+
+@pytest.mark.parametrize(
+    ("is_transient", "patience_s", "is_read"),
+    [(True, 60.0, True), (True, -1.0, False), (False, 60.0, False)],
+    ids=["away for a while", "away for too long", "refused"],
+)
+def test_a_store_that_is_away_is_waited_for(
+    is_transient: bool, patience_s: float, is_read: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed, "_PATIENCE_S", patience_s)
+    monkeypatch.setattr(streamed, "_PAUSE_S", 0.01)
+    source = _Failing(f"file://{folder}", is_transient=is_transient)
+    dataset = StreamedDataset(source, name="set", cache=NodeCache(folder.parent / "c", limit_bytes=1 << 30))
+    if is_read:
+        _assert_same(dataset, folder)
+        assert source.failing_count < 0
+        return
+    with pytest.raises(StorageError, match="the connection was refused"):
+        dataset.image_bytes(dataset.sample("train", 0))
+    assert source.failing_count == 2
 
 
 def test_the_address_is_shown_without_its_secrets() -> None:
