@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from visionyard.data.artifacts import SHARDS
-from visionyard.data.class_masks import UNLABELLED_ID, decode_class_mask, id_table, ids_present
+from visionyard.data.class_masks import decode_class_mask, ids_present
 from visionyard.data.items import Box, Item, Problems
 from visionyard.data.shards import Blob, read_blob
 from visionyard.digests import sha256_bytes
@@ -52,7 +52,6 @@ class LabelChecker:
         """
         self._ids = {name: class_id for class_id, name in enumerate(classes)}
         self._listed, self._known, self._problems = listed, known, problems
-        self._table = id_table(listed, classes)
         self.other_class_boxes = 0
         self.other_class_items = 0
 
@@ -159,10 +158,11 @@ class LabelChecker:
         if unknown:
             message = f"its mask holds the ids {unknown}, there are {len(self._listed)} classes"
             self._problems.add("unknown_class", item.source, f"{message}; those pixels count as unlabelled")
-        shown = tuple(sorted({int(self._table[class_id]) for class_id in present} - {UNLABELLED_ID}))
+        names = [self._listed[class_id] for class_id in present if class_id < len(self._listed)]
+        shown = tuple(sorted(self._ids[name] for name in names if name in self._ids))
         if shown:
             return Label(shown)
-        if len(unknown) < len(present):
+        if names:
             self.other_class_items += 1
         else:
             message = "its mask says of no pixel what it shows; the item is left out"

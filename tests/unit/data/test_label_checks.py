@@ -125,6 +125,15 @@ def test_an_altered_mask_is_refused(build_artifacts: Callable[..., Any], image_s
         check(artifacts, listed=CLASSES)
 
 
+def test_boxes_may_have_more_classes_than_a_mask_has_numbers(
+    build_artifacts: Callable[..., Any], image_spec: Any
+) -> None:
+    names = tuple(f"class {number:03d}" for number in range(300))
+    specs = [image_spec(f"k{n}", boxes=((name, WHOLE),)) for n, name in enumerate(names[::-1])]
+    intake, _ = check(build_artifacts(specs, classes=names), listed=names)
+    assert [record.class_ids for record in intake.records] == [(299 - n,) for n in range(300)]
+
+
 def test_boxes_and_masks_of_images_do_not_mix(build_artifacts: Callable[..., Any], image_spec: Any) -> None:
     specs = [image_spec("a", semantic_mask=semantic(0)), image_spec("b", boxes=(("car", WHOLE),))]
     message = (
