@@ -8,6 +8,7 @@ from visionyard.data.artifacts import read_manifest
 from visionyard.data.dataset import DATASET
 from visionyard.data.items import Split
 from visionyard.data.tables.ingest import KIND, SPLIT, TABLE
+from visionyard.data.tables.rows import BATCH_ROWS
 from visionyard.data.tables.schema import MANIFEST_KEY, TableSchema
 from visionyard.errors import ArtifactError
 
@@ -44,7 +45,7 @@ class TableDataset:
         """Return the number of rows in a split."""
         return int(self.info["item_counts"][split])
 
-    def batches(self, split: Split, *, batch_rows: int = 16_384) -> Iterator[Any]:
+    def batches(self, split: Split, *, batch_rows: int = BATCH_ROWS) -> Iterator[Any]:
         """Yield the rows of a split as Arrow record batches: the columns of the schema, `_split` and `_group`."""
         from pyarrow import compute as pc
         from pyarrow import parquet

@@ -133,7 +133,6 @@ def _write(path: Path, source: Path, rows: Rows, splits: np.ndarray) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    groups = pa.array(rows.groups, pa.string())
     with parquet.ParquetFile(source) as opened:
         kept = opened.schema_arrow.remove(opened.schema_arrow.get_field_index(SPLIT))
     schema = kept.append(pa.field(SPLIT, pa.string())).append(pa.field(GROUP, pa.string()))
@@ -144,7 +143,7 @@ def _write(path: Path, source: Path, rows: Rows, splits: np.ndarray) -> None:
                 end = start + batch.num_rows
                 taken = np.flatnonzero(splits[start:end] == place)
                 chosen = batch.select(kept.names).take(pa.array(taken))
-                group = groups.take(pa.array(rows.group_ids[start:end][taken]))
+                group = pa.array([rows.group(each) for each in rows.group_ids[start:end][taken].tolist()], pa.string())
                 columns = [*chosen.columns, pa.array([split] * len(taken), pa.string()), group]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
                 start = end

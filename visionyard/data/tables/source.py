@@ -9,13 +9,13 @@ from typing import Any
 from visionyard.data.delimited import EXTENSIONS, TextLayout, text_layout
 from visionyard.data.formats.split_names import split_of_file
 from visionyard.data.items import Problems, Split
+from visionyard.data.tables.rows import BATCH_ROWS
 from visionyard.errors import ConfigError, DataError
 
 PARQUET_EXTENSIONS = (".parquet", ".pq")
 SCHEMA_NAMES = ("schema.yaml", "schema.yml", "schema.json")
 # Rows of 100 columns take some 10 MB: several batches are in memory at once, of strings and of what becomes of them.
 _BATCH_BYTES = 4 << 20
-_BATCH_ROWS = 16_384
 _SHOWN_ROWS = 20
 
 
@@ -185,7 +185,7 @@ def _parquet_batches(file: TableFile) -> Iterator[Any]:
 
     try:
         with parquet.ParquetFile(file.path) as opened:
-            for batch in opened.iter_batches(batch_size=_BATCH_ROWS):
+            for batch in opened.iter_batches(batch_size=BATCH_ROWS):
                 yield batch.rename_columns(file.names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file.name}: cannot be read as Parquet: {_reason(error)}; write it again") from None

@@ -80,7 +80,7 @@ def certificate(rows: Rows, splits: np.ndarray) -> dict[str, Any]:
         "group_overlap": group_overlap,
         "identical_rows": identical,
         "is_leaky": bool(group_overlap or identical),
-        "groups": [rows.groups[group] for group in np.flatnonzero(_straddling(rows.group_ids, splits))[:20]],
+        "groups": [rows.group(int(each)) for each in np.flatnonzero(_straddling(rows.group_ids, splits))[:20]],
     }
 
 
