@@ -111,7 +111,7 @@ def extract_frames(
     _check(settings)
     manifest = read_manifest(sources, "sources")
     keys = _clip_keys(sources)
-    workers = _Workers.for_clips(len(keys))
+    workers = Workers.for_clips(len(keys))
     tally = _Tally(clip_count=len(keys))
     with resumable_folder(target, of=_digest_of_all(sources, settings)) as work:
         results = ClipResults(work)
@@ -141,14 +141,14 @@ def extract_frames(
 
 
 @dataclass(frozen=True)
-class _Workers:
+class Workers:
     """Decoder processes, and the threads of each."""
 
     process_count: int
     thread_count: int
 
     @classmethod
-    def for_clips(cls, clip_count: int) -> "_Workers":
+    def for_clips(cls, clip_count: int) -> "Workers":
         """Return as many processes as there are cores, clips and memory for.
 
         Each has two threads at least, where there are two cores: what a second one costs (4 % of CPU time) is less than

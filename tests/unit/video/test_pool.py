@@ -144,6 +144,23 @@ def test_requests_are_drawn_only_when_needed(tmp_path: Path) -> None:
         assert len(drawn) <= 4
 
 
+def test_a_wide_window_keeps_the_other_process_busy_beside_a_long_clip(run: Callable[..., list[Outcome]]) -> None:
+    finished: list[str] = []
+    names = ["slow", *"abcdefgh"]
+    outcomes = run(*names, window=9, on_outcome=lambda outcome: finished.append(outcome.request.name))
+    assert [outcome.request.name for outcome in outcomes] == names
+    assert finished == [*"abcdefgh", "slow"]
+
+
+def test_an_answer_of_megabytes_arrives_whole(tmp_path: Path) -> None:
+    words = "x" * 5_000_000
+    actor = ACTOR.replace('message="not a video"', f'message="x" * {len(words)}')
+    request = Request("unreadable", tmp_path / "clip", tmp_path / "images", SETTINGS)
+    with DecoderPool(1, command=[sys.executable, "-S", "-c", actor]) as pool:
+        (outcome,) = pool.run([request])
+    assert outcome.message == words
+
+
 def test_our_own_process_extracts(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     request = Request("clip", make_clip(count=12), tmp_path / "images", SETTINGS)
     empty = Request("empty", tmp_path / "empty", tmp_path / "no images", SETTINGS)
