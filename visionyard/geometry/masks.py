@@ -15,6 +15,8 @@ from visionyard.errors import ShapeError
 # Each character carries five bits, the sixth says that more follow; a count of pixels never needs more.
 _MOST_CHARACTERS = 13
 _FIRST_CHARACTER = 48
+# What the text form surely holds, and far beyond any image.
+_MOST_PIXELS = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Mask:
             ShapeError: The runs do not cover an image of that size.
         """
         total = size_hw[0] * size_hw[1]
-        is_length = min(size_hw) >= 0 and all(type(run) is int and 0 <= run <= total for run in runs)
+        is_length = (
+            min(size_hw) >= 0 and total <= _MOST_PIXELS and all(type(run) is int and 0 <= run <= total for run in runs)
+        )
         if not is_length or sum(runs) != total:
             raise ShapeError(
                 f"mask: expected whole lengths that add up to the {total} pixels of {size_hw[0]}x{size_hw[1]}, got "

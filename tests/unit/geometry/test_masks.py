@@ -87,6 +87,11 @@ def test_runs_of_another_image_are_refused(runs: list[int], match: str) -> None:
         Mask.from_runs(runs, (4, 5))
 
 
+def test_runs_of_an_image_beyond_all_images_are_refused() -> None:
+    with pytest.raises(ShapeError, match="got 1 runs;"):
+        Mask.from_runs([10**18], (10**9, 10**9))
+
+
 @pytest.mark.parametrize("offset_xy", [(-1, 0), (0, -1), (3, 0), (0, 3)])
 def test_a_part_that_leaves_the_image_is_refused(offset_xy: tuple[int, int]) -> None:
     with pytest.raises(ShapeError, match="leaves the image"):

@@ -87,7 +87,9 @@ def _items(tree: SourceTree, by_clip: dict[str, tuple[str, _Meta]], problems: Pr
     declared = {label for _, meta in by_clip.values() for label in meta.labels.names}
     if used and declared - used:
         unused = sorted(declared - used)
-        message = f"{len(unused)} of {len(declared)} labels have no track: {', '.join(unused[:20])}; no classes of ours"
+        message = (
+            f"{len(unused)} of {len(declared)} labels have no track: {', '.join(unused[:20])[:400]}; no classes of ours"
+        )
         problems.add("class_without_boxes", next(iter(by_clip.values()))[0], message, "labels")
 
 

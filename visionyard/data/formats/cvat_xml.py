@@ -70,7 +70,8 @@ class Labels:
         label = (element.get("label") or "").strip()
         if label and (not self.names or label in self.names):
             return label
-        message = f"label {label[:80]!r} is none of {sorted(self.names)[:10]}; dropped"
+        shown = ", ".join(name[:80] for name in sorted(self.names)[:10])
+        message = f"label {label[:80]!r} is none of {shown}; dropped"
         problems.add("unknown_class", file, message, item)
         return None
 

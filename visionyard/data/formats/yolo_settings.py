@@ -21,7 +21,8 @@ from visionyard.data.items import Problems, Split
 from visionyard.errors import DataError
 
 NAME_LISTS = {"classes.txt", "obj.names"}
-_MAX_SETTINGS_BYTES = 1 << 20
+# 10,000 names; the time to read what is no such list grows with it.
+MAX_SETTINGS_BYTES = 256 << 10
 # Of a path, beyond what any system takes; each beginning is tried.
 _MOST_FOLDERS = 100
 _SPLIT_KEYS: tuple[tuple[str, Split], ...] = (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test"))
@@ -68,7 +69,7 @@ class YoloSettings:
 def settings_file(tree: SourceTree) -> str | None:
     """Return the file with the class names: the one nearest to the top, `data.yaml` before others."""
     names = [file.name for file in tree.files if file.path.name in NAME_LISTS]
-    yamls = [file.name for file in tree.with_extension(".yaml", ".yml") if file.size <= _MAX_SETTINGS_BYTES]
+    yamls = [file.name for file in tree.with_extension(".yaml", ".yml") if file.size <= MAX_SETTINGS_BYTES]
     with_names = [name for name in yamls if _has_names(tree, name)]
     order = [(name.count("/"), not name.endswith(("data.yaml", "data.yml")), name) for name in with_names]
     if order:
@@ -93,15 +94,18 @@ def read_settings(tree: SourceTree, name: str, problems: Problems) -> tuple[Yolo
 
 def _has_names(tree: SourceTree, name: str) -> bool:
     try:
-        return "names" in _load(tree, name)
+        # Most YAML files are of something else: seen without parsing them.
+        return b"names" in tree.path(name).read_bytes() and "names" in _load(tree, name)
     except DataError:
         return PurePosixPath(name).name in {"data.yaml", "data.yml"}  # meant to be one: its fault is to be told
 
 
 def _load(tree: SourceTree, name: str) -> dict[str, Any]:
     path = tree.path(name)
+    if (size := path.stat().st_size) > MAX_SETTINGS_BYTES:
+        raise DataError(f"{name}: it has {size} bytes, expected {MAX_SETTINGS_BYTES} at most for class names")
     try:
-        text = path.read_bytes()[: _MAX_SETTINGS_BYTES + 1].decode("utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
         if path.name in NAME_LISTS:
             return {**_darknet(tree, name), "names": [line.strip() for line in text.splitlines() if line.strip()]}
         values = yaml.load(text, _TextLoader)  # noqa: S506  # it is a SafeLoader

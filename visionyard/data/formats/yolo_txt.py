@@ -20,6 +20,7 @@ from visionyard.data.formats.shapes import around_points
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.formats.xml_reading import number_of
 from visionyard.data.formats.yolo_settings import (
+    MAX_SETTINGS_BYTES,
     NAME_LISTS,
     PublishedSplits,
     YoloSettings,
@@ -54,8 +55,8 @@ def read(tree: SourceTree, problems: Problems) -> Reading:
     name = settings_file(tree)
     if name is None:
         raise DataError(
-            f"{tree.label}: no data.yaml with class names found; add one with a line such as names: [cone, cube], in "
-            "the order of the class numbers"
+            f"{tree.label}: no data.yaml with class names found, of {MAX_SETTINGS_BYTES} bytes at most; add one with a "
+            "line such as names: [cone, cube], in the order of the class numbers"
         )
     settings, splits = read_settings(tree, name, problems)
     return Reading(len(tree.images()), images=_items(tree, settings, splits, problems), classes=settings.classes)

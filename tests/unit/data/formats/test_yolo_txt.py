@@ -187,8 +187,8 @@ def test_faulty_split_lists(scan: Any) -> None:
     assert problems == [("image_not_found", "t.txt", "line 2"), ("two_published_splits", "v.txt", "line 1")]
 
 
-def test_a_path_of_half_a_million_folders_is_no_folder(scan: Any) -> None:
-    _, _, problems = read(scan, {"data.yaml": f"{YAML}train: {'a/' * 500_000}", "a.jpg": "", "a.txt": LINE})
+def test_a_path_of_a_hundred_thousand_folders_is_no_folder(scan: Any) -> None:
+    _, _, problems = read(scan, {"data.yaml": f"{YAML}train: {'a/' * 100_000}", "a.jpg": "", "a.txt": LINE})
     assert problems == [("split_not_found", "data.yaml", "train")]
 
 
@@ -227,6 +227,11 @@ def test_class_names_are_texts_whatever_yaml_makes_of_them(scan: Any) -> None:
 def test_unusable_key_points(scan: Any, shape: str, shown: str) -> None:
     with pytest.raises(DataError, match=rf"data\.yaml: kpt_shape is .*{shown}.*, expected how many points and 2 or 3"):
         read(scan, {"data.yaml": YAML + f"kpt_shape: {shape}", "a.jpg": "", "a.txt": LINE})
+
+
+def test_a_list_of_names_without_end_is_refused(scan: Any) -> None:
+    with pytest.raises(DataError, match=r"classes\.txt: it has 700000 bytes, expected 262144 at most"):
+        read(scan, {"classes.txt": "a name\n" * 100_000, "a.jpg": "", "a.txt": LINE})
 
 
 def test_a_yaml_that_unfolds_without_end_is_refused_at_once(scan: Any) -> None:
