@@ -40,18 +40,13 @@ class NodeCache:
         """Open the cache, and make its folder where there is none.
 
         Args:
-            folder: Its place; of this user alone, since what lies in it is trusted.
+            folder: Its place; who may write there is trusted.
             limit_bytes: All entries together take no more.
-
-        Raises:
-            StorageError: The folder belongs to another user.
         """
         self.folder = folder
         self.limit_bytes = limit_bytes
         self._entries, self._locks = folder / "entries", folder / "locks"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if folder.stat().st_uid != os.getuid():
-            raise StorageError(f"{folder}: belongs to another user; name a folder of your own in {FOLDER_VARIABLE}")
         self._entries.mkdir(exist_ok=True)
         self._locks.mkdir(exist_ok=True)
 
@@ -64,13 +59,16 @@ class NodeCache:
 
         Raises:
             ConfigError: VISIONYARD_CACHE_BYTES is no number of bytes.
-            StorageError: The folder belongs to another user.
+            StorageError: No folder is named, and the usual one belongs to another user.
         """
         named = os.environ.get(FOLDER_VARIABLE)
         folder = Path(named) if named else Path(tempfile.gettempdir()) / f"visionyard-cache-{os.getuid()}"
         limit = os.environ.get(LIMIT_VARIABLE)
         if limit is not None and not limit.isdecimal():
             raise ConfigError(f"{LIMIT_VARIABLE} = {limit!r}: expected a number of bytes, such as 20000000000")
+        if not named and folder.exists() and folder.lstat().st_uid != os.getuid():
+            # Anyone can make folders among the temporary files; one that was named may be a volume's, which is root's.
+            raise StorageError(f"{folder}: belongs to another user; name a folder of your own in {FOLDER_VARIABLE}")
         cache = cls(folder, limit_bytes=int(limit or _DEFAULT_LIMIT_BYTES))
         if limit is None:
             disk_bytes = shutil.disk_usage(folder).total

@@ -194,8 +194,12 @@ def test_the_environment_names_folder_and_limit(tmp_path: Path, monkeypatch: pyt
         NodeCache.of_node()
 
 
-def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").mkdir()
+def test_a_usual_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with pytest.raises(StorageError, match=r"cache: belongs to another user; name .* in VISIONYARD_CACHE_DIR"):
-        _cache(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("VISIONYARD_CACHE_DIR")
+    (tmp_path / "visionyard-cache-12345").mkdir()
+    with pytest.raises(StorageError, match=r"cache-12345: belongs to another user; name .* in VISIONYARD_CACHE_DIR"):
+        NodeCache.of_node()
+    monkeypatch.setenv("VISIONYARD_CACHE_DIR", str(tmp_path / "visionyard-cache-12345"))
+    assert NodeCache.of_node().limit_bytes <= 20 << 30
