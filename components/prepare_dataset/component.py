@@ -15,6 +15,12 @@ def prepare_dataset(
     val_fraction: float = 0.15,
     test_fraction: float = 0.2,
     split_seed: int = 0,
+    folds: int = 0,
+    fold: int = 0,
+    previous: str = "",
+    group_by: str = "clip",
+    near_duplicates: str = "group",
+    leak_budget: float = 0.01,
     software_digest: str = "",
 ) -> None:
     """Check the labels, split by group so that nothing leaks, and pack the dataset version.
@@ -27,6 +33,12 @@ def prepare_dataset(
         val_fraction: Share of the items for validation while training.
         test_fraction: Share of the items that judge the finished model.
         split_seed: Seed of the split.
+        folds: Divide into so many parts for cross-validation, 3 or more; 0 uses the shares above.
+        fold: Which fold this run tests, 0 to folds - 1; the next one validates.
+        previous: Folder or address of an earlier dataset version; its images keep their splits.
+        group_by: clip keeps a whole clip in one split; scene only each shot of it.
+        near_duplicates: group keeps images that show the same in one split; report only counts them.
+        leak_budget: Share of val and test that may have a near-duplicate in another split.
         software_digest: Digest of code and image, so that a cached result ends when they change.
 
     Returns:
@@ -49,6 +61,12 @@ def prepare_dataset(
             val_fraction=val_fraction,
             test_fraction=test_fraction,
             split_seed=split_seed,
+            folds=folds,
+            fold=fold,
+            previous=previous,
+            group_by=group_by,
+            near_duplicates=near_duplicates,
+            leak_budget=leak_budget,
         )
         dataset.metadata.update(report.metadata())
         counts = report.item_counts

@@ -20,12 +20,19 @@ def train_model(
     data_source: str,
     run_name: str = "run",
     data_kind: str = "auto",
+    data_target: str = "",
     data_classes: list = [],
     data_group_pattern: str = "",
     data_split_mode: str = "group",
     data_val_fraction: float = 0.15,
     data_test_fraction: float = 0.2,
     data_split_seed: int = 0,
+    data_folds: int = 0,
+    data_fold: int = 0,
+    data_previous: str = "",
+    data_group_by: str = "clip",
+    data_near_duplicates: str = "group",
+    data_leak_budget: float = 0.01,
     data_allow_leak: bool = False,
     frames_rate_hz: float = 2.0,
     frames_max_per_clip: int = 0,
@@ -101,6 +108,7 @@ def train_model(
         data_source: Folder, archive or file with the data: a path, s3://bucket/prefix or http(s) address.
         run_name: Name of the run's folder and experiment.
         data_kind: How the source is laid out; auto looks and says what it found.
+        data_target: Column to be learnt, for kind table; empty when the table's schema file names it.
         data_classes: Class names to keep, in the order of their ids; empty keeps all, as found.
         data_group_pattern: Regular expression on an image's path whose first group names its group (its scene or
             video); images of one group stay in one split. Empty: a clip is a group, each loose image is its own.
@@ -108,7 +116,13 @@ def train_model(
         data_val_fraction: Share of the items for validation while training.
         data_test_fraction: Share of the items that judge the finished model.
         data_split_seed: Seed of the split; another one draws other groups.
-        data_allow_leak: Train although groups or identical images stand in two splits; the report says so first.
+        data_folds: Divide into so many parts for cross-validation, 3 or more; 0 uses the shares above.
+        data_fold: Which fold this run tests, 0 to folds - 1; the next one validates.
+        data_previous: Folder or address of an earlier dataset version; its images keep their splits.
+        data_group_by: clip keeps a whole clip in one split; scene only each shot of it.
+        data_near_duplicates: group keeps images that show the same in one split; report only counts them.
+        data_leak_budget: Share of val and test that may have a near-duplicate in another split.
+        data_allow_leak: Train although the split leaks; the report says so first.
         frames_rate_hz: Frames kept per second of video, by presentation time.
         frames_max_per_clip: Most frames of one clip, spread evenly over it; 0 keeps all.
         frames_drop_blurred: Leave out frames far less sharp than their clip's usual.
@@ -182,6 +196,7 @@ def train_model(
     ingested = ingest_dataset(
         source=data_source,
         kind=data_kind,
+        target=data_target,
         group_pattern=data_group_pattern,
         data_digest=data_digest,
         software_digest=software_digest,
@@ -203,6 +218,12 @@ def train_model(
         val_fraction=data_val_fraction,
         test_fraction=data_test_fraction,
         split_seed=data_split_seed,
+        folds=data_folds,
+        fold=data_fold,
+        previous=data_previous,
+        group_by=data_group_by,
+        near_duplicates=data_near_duplicates,
+        leak_budget=data_leak_budget,
         software_digest=software_digest,
     )
     trained = train_stage(

@@ -24,8 +24,11 @@ SourceKind = Literal[
     "images_idx",
     "images_csv",
     "images_tfrecord",
+    "table",
 ]
 SplitMode = Literal["group", "published"]
+GroupBy = Literal["clip", "scene"]
+NearDuplicatesMode = Literal["group", "report"]
 ExportFormat = Literal["onnx", "torchscript", "onnx-fp16", "onnx-int8", "openvino"]
 DeploymentTarget = Literal["none", "kserve", "kubernetes", "runpod", "huggingface"]
 
@@ -66,6 +69,9 @@ class DataConfig(Section):
         description="Folder, archive or file with the data: a path, s3://bucket/prefix or http(s) address.",
     )
     kind: SourceKind = Field("auto", description="How the source is laid out; auto looks and says what it found.")
+    target: str = Field(
+        "", description="Column to be learnt, for kind table; empty when the table's schema file names it."
+    )
     classes: list[str] = Field(
         default_factory=list, description="Class names to keep, in the order of their ids; empty keeps all, as found."
     )
@@ -80,9 +86,24 @@ class DataConfig(Section):
     val_fraction: float = Field(0.15, gt=0, lt=0.9, description="Share of the items for validation while training.")
     test_fraction: float = Field(0.2, gt=0, lt=0.9, description="Share of the items that judge the finished model.")
     split_seed: int = Field(0, ge=0, description="Seed of the split; another one draws other groups.")
-    allow_leak: bool = Field(
-        False, description="Train although groups or identical images stand in two splits; the report says so first."
+    folds: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Divide into so many parts for cross-validation, 3 or more; 0 uses the shares above.",
     )
+    fold: int = Field(0, ge=0, description="Which fold this run tests, 0 to folds - 1; the next one validates.")
+    previous: str = Field(
+        "", description="Folder or address of an earlier dataset version; its images keep their splits."
+    )
+    group_by: GroupBy = Field("clip", description="clip keeps a whole clip in one split; scene only each shot of it.")
+    near_duplicates: NearDuplicatesMode = Field(
+        "group", description="group keeps images that show the same in one split; report only counts them."
+    )
+    leak_budget: float = Field(
+        0.01, ge=0, le=1, description="Share of val and test that may have a near-duplicate in another split."
+    )
+    allow_leak: bool = Field(False, description="Train although the split leaks; the report says so first.")
 
     @field_validator("group_pattern")
     @classmethod
@@ -94,6 +115,18 @@ class DataConfig(Section):
         if value and not group_count:
             raise ValueError("its first group, in round brackets, names the scene; it has none")
         return value
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Self:
+        if self.folds and (self.folds < 3 or self.split_mode != "group" or self.previous):
+            raise ValueError(
+                f"folds {self.folds}: expected 3 or more (0 for none), with split_mode group and without previous"
+            )
+        if self.fold >= max(1, self.folds):
+            raise ValueError(f"fold {self.fold}: expected 0 to {max(0, self.folds - 1)}, for folds is {self.folds}")
+        if self.previous and self.split_mode != "group":
+            raise ValueError("previous keeps drawn splits; use it with split_mode group")
+        return self
 
     @model_validator(mode="after")
     def _fractions_leave_training_data(self) -> Self:

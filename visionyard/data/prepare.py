@@ -1,10 +1,10 @@
-"""Prepare the dataset version: health check, leak-safe split, audit, packing.
+"""Prepare the dataset version: health check, search for near-duplicates, leak-safe split, audit, packing.
 
-Images are read twice, one at a time: decoded small for the check, copied when packing. Only their metadata is in memory
-(see `visionyard.data.records`).
+Images are read three times, a few at a time: decoded small for the check and for the search, copied when packing. Only
+their metadata is in memory (see `visionyard.data.records`); what the search keeps of them lies in scratch files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ from typing import Any
 from visionyard import events
 from visionyard.atomic import atomic_folder
 from visionyard.data.artifacts import MANIFEST, PROBLEMS, read_manifest, read_problems, write_manifest
-from visionyard.data.audit import LeakCertificate, certify, group_table
 from visionyard.data.dataset import DATASET
 from visionyard.data.duplicates import drop_duplicates
+from visionyard.data.grouping import Grouping, group_images
 from visionyard.data.health import Intake, check_balance, check_health
 from visionyard.data.items import SPLITS, Problems, Split, Task, write_json_lines
+from visionyard.data.leaks.audit import LEAK_BUDGET, AuditedImage, LeakCertificate, certify, group_table
+from visionyard.data.leaks.near_duplicates import NearDuplicates
 from visionyard.data.packing import pack
+from visionyard.data.previous import kept_splits, read_previous
 from visionyard.data.records import class_counts
 from visionyard.data.shards import SHARD_BYTES
-from visionyard.data.split import Splitting, assign_splits, join_groups
+from visionyard.data.split import Splitting, assign_splits
 from visionyard.digests import sha256_file
 from visionyard.errors import ConfigError
 
@@ -35,6 +38,9 @@ _WARNED_CODES = {
     "class_without_items",
     "leak_across_splits",
     "near_duplicates_across_splits",
+    "near_duplicates_not_joined",
+    "near_duplicates_with_other_label",
+    "split_changed",
 }
 
 
@@ -50,10 +56,10 @@ class DatasetReport:
         group_counts: Groups by split.
         class_counts: By split and class, `items` that show it and `boxes` of it.
         problem_count: Problems found by this stage and those before it.
-        is_leaky: Whether a group or an identical image stands in two splits.
+        is_leaky: Whether a group or an identical image stands in two splits, or near-duplicates beyond the budget.
         group_overlap: Groups that stand in two splits.
         identical_images: Pairs of identical images in two splits.
-        near_duplicate_pairs: Pairs of images in two splits that look alike.
+        near_duplicate_pairs: Pairs of images in two splits that show the same.
     """
 
     task: Task
@@ -83,6 +89,12 @@ def prepare_dataset(
     val_fraction: float = 0.15,
     test_fraction: float = 0.2,
     split_seed: int = 0,
+    folds: int = 0,
+    fold: int = 0,
+    previous: str = "",
+    group_by: str = "clip",
+    near_duplicates: str = "group",
+    leak_budget: float = LEAK_BUDGET,
     shard_bytes: int = SHARD_BYTES,
 ) -> DatasetReport:
     """Turn sources and frames into a dataset version; `target` appears whole or not at all.
@@ -96,6 +108,12 @@ def prepare_dataset(
         val_fraction: Share of the items for val, above 0.
         test_fraction: Share of the items for test, above 0.
         split_seed: Another one draws other groups.
+        folds: Number of folds, 0 for shares instead; see `visionyard.data.split`.
+        fold: Which of them is tested, from 0.
+        previous: Folder or address of an earlier version whose items keep their splits; empty for none.
+        group_by: `clip` or `scene`; see `visionyard.data.grouping`.
+        near_duplicates: `group` keeps images that show the same in one split, `report` only counts them.
+        leak_budget: Share of val and test that may have a near-duplicate in another split, in [0, 1].
         shard_bytes: Size of a shard.
 
     Returns:
@@ -108,14 +126,16 @@ def prepare_dataset(
         ArtifactError: An input folder is incomplete, altered or of an unknown version.
         OSError: The disk is full.
     """
-    splitting = _splitting(split_mode, val_fraction, test_fraction, split_seed)
+    splitting = Splitting(split_mode, val_fraction, test_fraction, split_seed, folds, fold)
+    grouping = Grouping(group_by, near_duplicates)
+    _check_options(splitting, grouping, previous, leak_budget)
     folders = (sources, frames)
     manifests = [read_manifest(folder, name) for folder, name in zip(folders, _ARTIFACTS, strict=True)]
     problems = Problems([problem for folder in folders for problem in read_problems(folder)])
     intake = check_health(folders, listed=manifests[0].get("classes") or (), wanted=classes, problems=problems)
     drop_duplicates(intake, within_published=split_mode == "published", problems=problems)
     check_balance(intake, problems)
-    splits = _split(intake, splitting, problems)
+    splits, duplicates = _split(intake, folders, splitting, grouping, previous, problems)
     with atomic_folder(target) as work:
         digest = pack(
             intake.records,
@@ -126,10 +146,11 @@ def prepare_dataset(
             classes=intake.classes,
             shard_bytes=shard_bytes,
         )
-        certificate = certify(intake.records, splits, problems)
+        images = _audited(intake, splits)
+        certificate = certify(images, duplicates, problems, leak_budget=leak_budget)
         _warn(problems)
         write_json_lines(work / PROBLEMS, (problem.to_json() for problem in problems.found))
-        values = _dataset_values(intake, splits, splitting, certificate, problems, digest)
+        values = _dataset_values(intake, images, splitting, grouping, certificate, problems, digest)
         lineage = {name: sha256_file(folder / MANIFEST) for name, folder in zip(_ARTIFACTS, folders, strict=True)}
         write_manifest(work, "dataset", {**values, "lineage": lineage}, name=DATASET)
     return DatasetReport(
@@ -147,47 +168,67 @@ def prepare_dataset(
     )
 
 
-def _splitting(mode: str, val_fraction: float, test_fraction: float, seed: int) -> Splitting:
-    mistakes = []
-    if mode not in {"group", "published"}:
-        mistakes.append(f"data.split_mode = {mode!r}: expected group or published")
-    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 < value < 1:
-            mistakes.append(f"data.{name} = {value}: expected a share above 0 and below 1")
-    if not mistakes and val_fraction + test_fraction >= 1:
+def _check_options(splitting: Splitting, grouping: Grouping, previous: str, leak_budget: float) -> None:
+    mistakes = splitting.mistakes() + grouping.mistakes()
+    if not 0 <= leak_budget <= 1:
+        mistakes.append(f"data.leak_budget = {leak_budget}: expected a share of the images held out, 0 to 1")
+    if previous and (splitting.folds or splitting.mode != "group"):
         mistakes.append(
-            f"data.val_fraction {val_fraction} + data.test_fraction {test_fraction} leave nothing for train"
+            f"data.previous = {previous!r} keeps drawn splits; use it with data.split_mode = group and without "
+            "data.folds"
         )
     if mistakes:
         raise ConfigError(mistakes)
-    return Splitting(mode, val_fraction, test_fraction, seed)
 
 
-def _split(intake: Intake, splitting: Splitting, problems: Problems) -> list[Split]:
-    """Return the split of each record, having sorted the records by split and key."""
+def _split(
+    intake: Intake,
+    folders: Sequence[Path],
+    splitting: Splitting,
+    grouping: Grouping,
+    previous: str,
+    problems: Problems,
+) -> tuple[list[Split], NearDuplicates]:
+    """Return the split of each record and the near-duplicates, having sorted the records by split and key."""
+    earlier = read_previous(previous) if previous else None
     intake.records.sort(key=lambda record: record.key)
-    splits = assign_splits(
-        intake.records,
-        join_groups(intake.same_images),
-        task=intake.task,
-        classes=intake.classes,
-        splitting=splitting,
-        problems=problems,
-    )
+    groups = group_images(intake, folders, grouping, is_published=splitting.mode == "published", problems=problems)
+
+    def split_by(joined: Mapping[str, str], noted: Problems) -> list[Split]:
+        return assign_splits(
+            intake.records,
+            joined,
+            task=intake.task,
+            classes=intake.classes,
+            splitting=splitting,
+            problems=noted,
+            kept=kept_splits(intake.records, joined, earlier, noted) if earlier else None,
+        )
+
+    splits = groups.split(split_by, problems)
     order = sorted(range(len(splits)), key=lambda position: SPLITS.index(splits[position]))
     intake.records = [intake.records[position] for position in order]
-    return [splits[position] for position in order]
+    return [splits[position] for position in order], groups.duplicates.reordered(order)
+
+
+def _audited(intake: Intake, splits: Sequence[Split]) -> list[AuditedImage]:
+    return [
+        AuditedImage(record.key, record.source, record.group, record.timestamp_s, record.sha256, split)
+        for record, split in zip(intake.records, splits, strict=True)
+    ]
 
 
 def _dataset_values(
     intake: Intake,
-    splits: Sequence[Split],
+    images: Sequence[AuditedImage],
     splitting: Splitting,
+    grouping: Grouping,
     certificate: LeakCertificate,
     problems: Problems,
     digest: str,
 ) -> dict[str, Any]:
-    groups = group_table(intake.records, splits)
+    groups = group_table(images)
+    splits = [image.split for image in images]
     return {
         "task": intake.task,
         "classes": intake.classes,
@@ -196,7 +237,7 @@ def _dataset_values(
         "item_counts": {split: splits.count(split) for split in SPLITS},
         "group_counts": {split: sum(row["split"] == split for row in groups) for split in SPLITS},
         "class_counts": class_counts(intake.records, splits, intake.classes),
-        "splitting": asdict(splitting),
+        "splitting": {**asdict(splitting), **asdict(grouping)},
         "leak": certificate.to_json(),
         "health": {
             "problem_count": len(problems.found),

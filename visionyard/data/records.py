@@ -30,7 +30,6 @@ class Record:
         extension: What the image bytes really are: `jpg`, `png`, ...
         class_ids: Of the boxes in order, the one class of the image, or those that its semantic mask shows.
         xyxy: Box after box, pixels; None unless it is for detection.
-        fingerprint: Perceptual hash, 64 bits; None for an image without structure.
         masks: Of each box, the run lengths of its mask (`visionyard.geometry.Mask.counts`) at the image's size, None
             for a box without one; None when no box has one.
         is_crowd: Of each box, whether it is a crowd; None when none is.
@@ -53,7 +52,6 @@ class Record:
     extension: str
     class_ids: tuple[int, ...]
     xyxy: "array[float] | None"
-    fingerprint: int | None
     masks: tuple[str | None, ...] | None = None
     is_crowd: tuple[bool, ...] | None = None
     mask_blob: Blob | None = None

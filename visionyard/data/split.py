@@ -1,27 +1,41 @@
-"""Decide which split each item stands in, so that no group stands in two; the rules of both modes.
+"""Decide which split each item stands in, so that no group stands in two; the rules of both modes and of folds.
 
 `group` mode, by the number of groups that show a class:
 
 | task | groups of the class | rule |
 | --- | --- | --- |
-| both | fewer than 3 groups in all | refused |
+| all | fewer than 3 groups in all | refused |
 | classification | a single class in all | refused: there is nothing to tell apart |
 | classification | 0, 1 or 2 | refused: the class cannot be in all three splits |
 | classification | 3 or more | in train, val and test |
-| detection | 1 | refused: the class could be learnt or judged, not both |
-| detection | 2 | in train and test; a problem says that val lacks it |
-| detection | 3 or more | in train, val and test; a problem where groups of several classes make that impossible |
+| others | 1 | refused: the class could be learnt or judged, not both |
+| others | 2 | in train and test; a problem says that val lacks it |
+| others | 3 or more | in train, val and test; a problem where groups of several classes make that impossible |
 
-Groups that hold identical images count as one. All classes that break a rule are named at once.
+Groups that are joined (identical images, near-duplicates) count as one. All classes that break a rule are named at
+once.
 
 `published` mode keeps the source's own split, leak or no leak. Items that the source gave no split go to train. A
 source without val, or without test, gets it from the groups of its train; a class with too few groups for that stays in
 train. A class that train lacks is refused; one that val or test lacks is a problem.
+
+With an earlier version (`data.previous`) what was in it keeps its split, and only the rest is drawn. A hash of the
+name would keep splits too, without an earlier version, but it cannot see to it that each class of ten clips is in each.
+Where new images join groups of two splits, all of them go to train, else to val: nothing that a model was trained on
+ever comes into a later test.
+
+Folds (`data.folds` = k): the groups are divided into k equal parts by the same rules, each class in each part where it
+has k groups (a classification needs that many). Fold i is tested on part i and validated on the next; the parts do not
+depend on i, so each item is tested once over all folds.
+
+Source of the folds: Y. Bengio, Y. Grandvalet, No Unbiased Estimator of the Variance of K-Fold Cross-Validation, JMLR
+2004, section 2; groups and strata as in scikit-learn's StratifiedGroupKFold.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -46,12 +60,38 @@ class Splitting:
         val_fraction: Share of the items for val.
         test_fraction: Share of the items for test.
         seed: Another one draws other groups where several draws are equally good.
+        folds: Number of folds, 3 or more; 0 for shares instead.
+        fold: Which of them, from 0.
     """
 
     mode: str
     val_fraction: float
     test_fraction: float
     seed: int
+    folds: int = 0
+    fold: int = 0
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with these settings, empty when nothing is."""
+        found = []
+        if self.mode not in {"group", "published"}:
+            found.append(f"data.split_mode = {self.mode!r}: expected group or published")
+        for name, value in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
+            if not 0 < value < 1:
+                found.append(f"data.{name} = {value}: expected a share above 0 and below 1")
+        if not found and self.val_fraction + self.test_fraction >= 1:
+            found.append(
+                f"data.val_fraction {self.val_fraction} + data.test_fraction {self.test_fraction} leave nothing for "
+                "train"
+            )
+        if self.folds and (self.folds < len(SPLITS) or self.mode != "group"):
+            found.append(
+                f"data.folds = {self.folds} with data.split_mode = {self.mode}: expected 3 folds or more, or 0 for "
+                "none, and data.split_mode = group"
+            )
+        elif self.folds and not 0 <= self.fold < self.folds:
+            found.append(f"data.fold = {self.fold}: expected 0 to {self.folds - 1}, for data.folds is {self.folds}")
+        return found
 
     def fractions(self) -> dict[Split, float]:
         """Return the share of each split."""
@@ -84,29 +124,6 @@ class _Units:
         return [_listed(sorted(self.members[name]), " = ") if name in self.members else name for name in names]
 
 
-def join_groups(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Join groups that must stay together.
-
-    Args:
-        pairs: Two groups that share something.
-
-    Returns:
-        From each group named to the first, by name, of those joined with it, itself included.
-    """
-    parent: dict[str, str] = {}
-
-    def root(group: str) -> str:
-        while parent.setdefault(group, group) != group:
-            parent[group] = parent[parent[group]]
-            group = parent[group]
-        return group
-
-    for first, second in pairs:
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-    return {group: root(group) for group in list(parent)}
-
-
 def assign_splits(
     records: Sequence[Record],
     joined: Mapping[str, str],
@@ -115,16 +132,18 @@ def assign_splits(
     classes: Sequence[str],
     splitting: Splitting,
     problems: Problems,
+    kept: Mapping[str, Split] | None = None,
 ) -> list[Split]:
     """Return the split of each record by the rules above.
 
     Args:
         records: All items, one at least.
-        joined: From `join_groups`.
+        joined: From `visionyard.data.leaks.union_find.join_groups`.
         task: What is learnt.
         classes: Names in the order of their ids.
         splitting: Mode, shares and seed.
         problems: Gets `class_missing_in_split` and `item_without_published_split`.
+        kept: Groups, by their name after joining, and the split that they stay in (`visionyard.data.previous`).
 
     Raises:
         SplitError: The groups cannot be divided so; names the classes, their groups, what is needed and the way out.
@@ -138,10 +157,38 @@ def assign_splits(
         splits = _published(records, joined, classes, splitting, problems)
     else:
         units = _Units(records, joined, len(classes))
-        required = _requirements(units, task, classes)
-        splits = _drawn(units, splitting.fractions(), required, splitting.seed)
+        splits = _drawn_in_groups(units, task, classes, splitting, kept or {})
     _check_presence(records, splits, task, classes, splitting.mode, problems)
     return splits
+
+
+def _drawn_in_groups(
+    units: _Units, task: Task, classes: Sequence[str], splitting: Splitting, kept: Mapping[str, Split]
+) -> list[Split]:
+    if splitting.folds:
+        return _drawn_fold(units, task, classes, splitting)
+    required = _requirements(units, task, classes)
+    return _drawn(units, splitting.fractions(), required, splitting.seed, kept)
+
+
+def _drawn_fold(units: _Units, task: Task, classes: Sequence[str], splitting: Splitting) -> list[Split]:
+    """Return the splits of one fold; its parts are those of all folds."""
+    folds = splitting.folds
+    group_counts = (units.counts > 0).sum(axis=0)
+    least = folds if task == "classification" else 2
+    too_few = [class_id for class_id in range(len(classes)) if group_counts[class_id] < least]
+    if too_few or group_counts[-1] < folds:
+        found = "; ".join(_class_and_groups(units, classes, class_id) for class_id in too_few)
+        raise SplitError(
+            f"data.folds = {folds} needs {folds} groups (clips or scenes) in all, there are {group_counts[-1]}, and "
+            f"{least} of each class: {found or 'each class has them'}. Use fewer folds, or: {_WAY_OUT}"
+        )
+    required = np.repeat((group_counts >= folds)[:, None], folds, axis=1)
+    parts = divide_groups(units.counts, [1 / folds] * folds, required, seed=splitting.seed)
+    split_of: list[Split] = ["train"] * folds
+    split_of[splitting.fold] = "test"
+    split_of[(splitting.fold + 1) % folds] = "val"
+    return [split_of[parts[row]] for row in units.rows]
 
 
 def _requirements(units: _Units, task: Task, classes: Sequence[str]) -> np.ndarray:
@@ -176,9 +223,16 @@ def _listed(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(names[:_NAMED_GROUPS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _drawn(units: _Units, fractions: Mapping[Split, float], required: np.ndarray, seed: int) -> list[Split]:
+def _drawn(
+    units: _Units,
+    fractions: Mapping[Split, float],
+    required: np.ndarray,
+    seed: int,
+    kept: Mapping[str, Split] = MappingProxyType({}),
+) -> list[Split]:
     names = list(fractions)
-    parts = divide_groups(units.counts, list(fractions.values()), required, seed=seed)
+    fixed = np.array([names.index(kept[name]) if name in kept else -1 for name in units.names])
+    parts = divide_groups(units.counts, list(fractions.values()), required, seed=seed, fixed=fixed)
     if missing_parts(units.counts, parts, required)[-1].any():
         raise SplitError(f"{len(units.names)} groups cannot fill {', '.join(names)}; add clips or scenes")
     return [names[parts[row]] for row in units.rows]

@@ -2,7 +2,8 @@
 
 Each class first gets one group in each part it must be in, rarest class first; then, again rarest first, each group
 goes to the part that lacks most of the class. For few groups this is improved by moves and swaps, also from random
-starts; up to 9 groups are divided in all possible ways and the best is taken.
+starts; up to 9 groups are divided in all possible ways and the best is taken. Groups whose part is fixed stay
+there, and the others are divided around them.
 
 Source: K. Sechidis, G. Tsoumakas, I. Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011, algorithm 1
 (iterative stratification), here with whole groups in place of single examples.
@@ -13,14 +14,22 @@ from itertools import combinations
 
 import numpy as np
 
-# Up to here all ways are tried (3^9 = 19683), random starts are improved, and the greedy draw is improved.
-_EXHAUSTIVE_GROUPS = 9
+# All ways are tried up to so many (9 groups into 3 parts); up to so many groups random starts are improved, and the
+# greedy draw is improved.
+_EXHAUSTIVE_WAYS = 3**9
 _RANDOM_START_GROUPS = 24
 _POLISHED_GROUPS = 64
 _ATTEMPTS = 8
 
 
-def divide_groups(counts: np.ndarray, fractions: Sequence[float], required: np.ndarray, *, seed: int) -> np.ndarray:
+def divide_groups(
+    counts: np.ndarray,
+    fractions: Sequence[float],
+    required: np.ndarray,
+    *,
+    seed: int,
+    fixed: np.ndarray | None = None,
+) -> np.ndarray:
     """Divide groups into parts.
 
     Args:
@@ -28,23 +37,35 @@ def divide_groups(counts: np.ndarray, fractions: Sequence[float], required: np.n
         fractions: S shares, summing to 1.
         required: (C, S) bool, the parts that must hold a group of the class.
         seed: Another one draws other groups where several draws are equally good.
+        fixed: (G,) int, the part that a group stays in, -1 for a group that is free; None when all are.
 
     Returns:
         (G,) int64, the part of each group, 0 to S - 1. A requirement that no draw was found for is not met: see
         `missing_parts`.
     """
-    draw = _Draw(counts, np.asarray(fractions, dtype=np.float64), required)
-    rng = np.random.default_rng(seed)
-    if len(counts) <= _EXHAUSTIVE_GROUPS:
+    parts = np.full(len(counts), -1) if fixed is None else fixed
+    is_free = parts < 0
+    held = np.stack([counts[parts == part].sum(axis=0) for part in range(len(fractions))], axis=1)
+    divided = parts.astype(np.int64)
+    if is_free.any():
+        draw = _Draw(counts[is_free], np.asarray(fractions, dtype=np.float64), required, held)
+        divided[is_free] = _divided(draw, np.random.default_rng(seed))
+    return divided
+
+
+def _divided(draw: "_Draw", rng: np.random.Generator) -> np.ndarray:
+    """Return the parts (G,) of the groups of a draw."""
+    counts, part_count = draw.counts, draw.goal.shape[1]
+    if part_count ** len(counts) <= _EXHAUSTIVE_WAYS:
         order = rng.permutation(len(counts))
-        ways = np.indices((len(fractions),) * len(counts)).reshape(len(counts), -1).T
+        ways = np.indices((part_count,) * len(counts)).reshape(len(counts), -1).T
         parts = np.empty(len(counts), dtype=np.int64)
         parts[order] = ways[draw.costs(ways, draw.counts[order]).argmin()]
         return parts
     starts = [draw.greedy(rng.permutation(len(counts)))]
     if len(counts) <= _RANDOM_START_GROUPS:
-        starts += [rng.integers(len(fractions), size=len(counts)) for _ in range(_ATTEMPTS)]
-    elif missing_parts(counts, starts[0], required).any():
+        starts += [rng.integers(part_count, size=len(counts)) for _ in range(_ATTEMPTS)]
+    elif draw.lacks(starts[0]):
         starts += [draw.greedy(rng.permutation(len(counts))) for _ in range(_ATTEMPTS)]
     if len(counts) <= _POLISHED_GROUPS:
         starts = [draw.polished(parts) for parts in starts]
@@ -64,13 +85,13 @@ def missing_parts(counts: np.ndarray, parts: np.ndarray, required: np.ndarray) -
 
 
 class _Draw:
-    """One table of groups, with the goal and the cost of dividing it."""
+    """One table of groups, with the goal and the cost of dividing it; what parts hold already counts towards both."""
 
-    def __init__(self, counts: np.ndarray, fractions: np.ndarray, required: np.ndarray) -> None:
+    def __init__(self, counts: np.ndarray, fractions: np.ndarray, required: np.ndarray, held: np.ndarray) -> None:
         self.counts = counts.astype(np.float64)
-        self.required = required
-        self.totals = np.maximum(self.counts.sum(axis=0), 1.0)
-        self.goal = np.outer(self.totals, fractions)
+        self.totals = np.maximum(self.counts.sum(axis=0) + held.sum(axis=1), 1.0)
+        self.goal = np.outer(self.totals, fractions) - held
+        self.required = required & (held == 0)
         # A missing class outweighs any imbalance: that is at most 2 a class.
         self.penalty = 2.0 * (counts.shape[1] + 1)
 
@@ -85,6 +106,10 @@ class _Draw:
             is_missing = (held @ (table > 0) == 0) & self.required[:, part]
             cost += self.penalty * is_missing.sum(axis=1)
         return np.asarray(cost.round(9))  # sums in another order must not decide between equal ways
+
+    def lacks(self, parts: np.ndarray) -> bool:
+        """Return whether a part lacks a class that it must hold."""
+        return bool(missing_parts(self.counts, parts, self.required).any())
 
     def greedy(self, order: np.ndarray) -> np.ndarray:
         """Return the parts (G,) by iterative stratification, ties in the order given."""

@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 
 from visionyard.config.serving_config import SamplingConfig
-from visionyard.data.fingerprints import MAX_DISTANCE
 from visionyard.errors import StorageError
 from visionyard.monitoring.sampling_shards import KeptImage, write_shard
 from visionyard.transforms import Classification, Detections, Prediction
@@ -44,6 +43,8 @@ _REMEMBERED_COUNT = 10_000
 _HASH_SIDE_PX = 64
 # Grey levels; below it the hash is noise.
 _MIN_CONTRAST = 8
+# Bits of 64 that may differ in pictures that look alike: compression and scaling change up to 3 in our tests.
+_MAX_DISTANCE = 4
 
 _log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ class Sampler:
             self._hashes.popleft()
         if sha256 in self._digests:
             return True
-        return looks is not None and any((looks ^ other).bit_count() <= MAX_DISTANCE for _, other in self._hashes)
+        return looks is not None and any((looks ^ other).bit_count() <= _MAX_DISTANCE for _, other in self._hashes)
 
     def _remember(self, sha256: str, looks: int | None, now: float) -> None:
         self._digests[sha256] = None
@@ -247,7 +248,9 @@ class Sampler:
 
 
 def picture_hash(image: np.ndarray) -> int | None:
-    """Return the 64-bit difference hash of a picture, as visionyard.data.fingerprints describes it.
+    """Return the 64-bit difference hash of a picture: whether each of 8x8 cells is darker than its right one.
+
+    Source: N. Krawetz, Kind of Like That, hackerfactor.com, 2013.
 
     Args:
         image: (H, W, 3) uint8 RGB.

@@ -124,7 +124,16 @@ def test_dataset_json_says_what_is_inside(detection: Any, tmp_path: Path) -> Non
     assert sum(row["count"] for row in info["groups"]) == 30
     assert info["groups_left_out"] == 0
     assert info["health"]["background_count"] == 6
-    assert info["splitting"] == {"mode": "group", "val_fraction": 0.15, "test_fraction": 0.2, "seed": 0}
+    assert info["splitting"] == {
+        "mode": "group",
+        "val_fraction": 0.15,
+        "test_fraction": 0.2,
+        "seed": 0,
+        "folds": 0,
+        "fold": 0,
+        "group_by": "clip",
+        "near_duplicates": "group",
+    }
     assert info["leak"]["is_leaky"] is dataset.is_leaky is False
     assert set(info["lineage"]) == {"sources", "frames"}
     assert json.loads(json.dumps(report.metadata()))["digest"] == report.digest
@@ -214,18 +223,114 @@ def test_a_published_split_by_frame_is_kept_and_certified_as_leaky(
     assert not prepare(artifacts, tmp_path / "group").is_leaky
 
 
-def test_near_duplicates_are_counted_and_shown(
-    build_artifacts: Any, clips: Any, encode_image: Any, random_picture: Any, tmp_path: Path
+@pytest.fixture
+def alike(build_artifacts: Any, clips: Any, encode_image: Any, random_picture: Any) -> Any:
+    """Return a function that builds clips of cars and dogs, the first frames of so many clips of cars all alike."""
+
+    def build(car_count: int, alike_count: int, *, dogs_alike: int = 0) -> Any:
+        frames = [*clips("car", car_count, 2), *clips("dog", 3, 2)]
+        dogs = 2 * car_count
+        for number, frame in enumerate([*frames[: 2 * alike_count : 2], *frames[dogs : dogs + 2 * dogs_alike : 2]]):
+            frame.data = encode_image(random_picture(3, size_hw=(480, 640), noise_seed=number))
+        return build_artifacts(frames=frames)
+
+    return build
+
+
+def splits_by_group(folder: Path) -> dict[str, str]:
+    return {row["group"]: row["split"] for row in read_info(folder)["groups"]}
+
+
+def test_clips_that_hold_near_duplicates_stay_together(alike: Any, tmp_path: Path) -> None:
+    report = prepare(alike(7, 3), tmp_path / "dataset")
+    splits = splits_by_group(tmp_path / "dataset")
+    assert len({splits[f"car/{clip}"] for clip in range(3)}) == 1
+    assert (report.near_duplicate_pairs, report.is_leaky) == (0, False)
+    leak = read_info(tmp_path / "dataset")["leak"]
+    assert (leak["cluster_count"], leak["clusters"][0]["count"]) == (1, 3)
+
+
+def test_near_duplicates_can_be_reported_only(alike: Any, tmp_path: Path) -> None:
+    artifacts = alike(7, 7)
+    report = prepare(artifacts, tmp_path / "dataset", near_duplicates="report")
+    info = read_info(tmp_path / "dataset")
+    pairs = {frozenset({pair["first"]["key"], pair["second"]["key"]}) for pair in info["leak"]["examples"]}
+    assert report.near_duplicate_pairs > 0
+    assert report.is_leaky
+    assert pairs <= {frozenset({f"car-{a}-0", f"car-{b}-0"}) for a in range(7) for b in range(7)}
+    assert {pair["kind"] for pair in info["leak"]["examples"]} == {"near_duplicate"}
+    assert not prepare(artifacts, tmp_path / "lenient", near_duplicates="report", leak_budget=1.0).is_leaky
+
+
+def test_clips_of_one_fixed_camera_are_divided_and_certified_as_leaky(alike: Any, tmp_path: Path) -> None:
+    report = prepare(alike(3, 3), tmp_path / "dataset")
+    assert sorted(splits_by_group(tmp_path / "dataset")[f"car/{clip}"] for clip in range(3)) == ["test", "train", "val"]
+    assert (report.near_duplicate_pairs, report.is_leaky) == (3, True)
+    messages = {problem.code: problem.message for problem in read_problems(tmp_path / "dataset")}
+    assert "class 'car' has 1 group" in messages["near_duplicates_not_joined"]
+    assert "data.allow_leak = true" in messages["near_duplicates_not_joined"]
+
+
+def test_near_duplicates_of_other_classes_neither_join_nor_leak(alike: Any, tmp_path: Path) -> None:
+    report = prepare(alike(3, 1, dogs_alike=1), tmp_path / "dataset")
+    assert (report.near_duplicate_pairs, report.is_leaky) == (0, False)
+    assert read_info(tmp_path / "dataset")["health"]["problems"]["near_duplicates_with_other_label"] == 1
+
+
+def test_a_published_split_is_audited_for_near_duplicates(alike: Any, build_artifacts: Any, tmp_path: Path) -> None:
+    artifacts = alike(4, 2)
+    path = artifacts.frames / "images.jsonl"
+    items = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for item in items:
+        item["published_split"] = {"0": "train", "1": "val", "2": "test", "3": "train"}[item["key"].split("-")[1]]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    report = prepare(artifacts, tmp_path / "dataset", split_mode="published")
+    assert (report.group_overlap, report.identical_images, report.near_duplicate_pairs) == (0, 0, 1)
+    assert report.is_leaky
+
+
+def test_folds_test_each_clip_once(detection: Any, tmp_path: Path) -> None:
+    tested: list[str] = []
+    for fold in range(3):
+        prepare(detection, tmp_path / f"fold{fold}", folds=3, fold=fold)
+        splits = splits_by_group(tmp_path / f"fold{fold}")
+        assert set(splits.values()) == set(SPLITS)
+        tested += [group for group, split in splits.items() if split == "test"]
+    assert sorted(tested) == [f"clip{clip}" for clip in range(6)]
+
+
+def test_a_next_version_keeps_the_splits(build_artifacts: Any, clips: Any, tmp_path: Path) -> None:
+    first = [*clips("car", 5), *clips("dog", 5)]
+    prepare(build_artifacts(frames=first, name="one"), tmp_path / "v1")
+    more = [*clips("car", 9), *clips("dog", 8, 6)]  # new clips, and more frames of those that were there
+    previous = str(tmp_path / "v1")
+    prepare(build_artifacts(frames=more, name="two"), tmp_path / "v2", previous=previous, split_seed=5)
+    before, after = splits_by_group(tmp_path / "v1"), splits_by_group(tmp_path / "v2")
+    assert {group: after[group] for group in before} == before
+    assert len(after) == 17
+    assert {after[group] for group in after.keys() - before.keys()} >= {"train"}
+
+
+def test_shots_of_a_clip_can_be_groups_of_their_own(
+    build_artifacts: Any, image_spec: Any, encode_image: Any, random_picture: Any, tmp_path: Path
 ) -> None:
-    frames = [*clips("car", 3, 2), *clips("dog", 3, 2)]
-    for number, frame in enumerate(frames[:6:2]):
-        frame.data = encode_image(random_picture(3, size_hw=(480, 640), noise_seed=number))
-    report = prepare(build_artifacts(frames=frames), tmp_path / "dataset")
-    certificate = read_info(tmp_path / "dataset")["leak"]
-    assert (report.near_duplicate_pairs, report.is_leaky) == (3, False)
-    pairs = {frozenset({pair["first"]["key"], pair["second"]["key"]}) for pair in certificate["examples"]}
-    assert pairs <= {frozenset({f"car-{a}-0", f"car-{b}-0"}) for a, b in ((0, 1), (0, 2), (1, 2))}
-    assert {pair["kind"] for pair in certificate["examples"]} == {"near_duplicate"}
+    frames = [
+        image_spec(
+            f"film-{shot}-{frame}",
+            group="film",
+            class_name="car" if shot % 2 else "dog",
+            timestamp_s=10.0 * shot + frame,
+            data=encode_image(random_picture(shot, size_hw=(120, 160), noise_seed=10 * shot + frame)),
+        )
+        for shot in range(8)
+        for frame in range(3)
+    ]
+    artifacts = build_artifacts(frames=frames)
+    with pytest.raises(SplitError, match="3 groups"):
+        prepare(artifacts, tmp_path / "clip")
+    prepare(artifacts, tmp_path / "scene", group_by="scene")
+    rows = read_info(tmp_path / "scene")["groups"]
+    assert sorted((row["group"], row["count"]) for row in rows) == [(f"film#scene-{shot}", 3) for shot in range(1, 9)]
 
 
 def test_classes_can_be_chosen(detection: Any, tmp_path: Path) -> None:
@@ -242,6 +347,13 @@ def test_classes_can_be_chosen(detection: Any, tmp_path: Path) -> None:
         pytest.param({"val_fraction": 0.0}, r"data.val_fraction = 0.0: expected a share above 0", id="no val"),
         pytest.param({"test_fraction": float("nan")}, r"data.test_fraction = nan", id="nan"),
         pytest.param({"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing for train", id="no train"),
+        pytest.param({"folds": 2}, "data.folds = 2", id="two folds"),
+        pytest.param({"folds": 5, "fold": 5}, "data.fold = 5: expected 0 to 4", id="fold beyond"),
+        pytest.param({"folds": 3, "split_mode": "published"}, "data.split_mode = published", id="published folds"),
+        pytest.param({"previous": "x", "folds": 3}, "data.previous = 'x'", id="folds of an earlier version"),
+        pytest.param({"group_by": "shot"}, "data.group_by = 'shot': expected clip or scene", id="group by"),
+        pytest.param({"near_duplicates": "drop"}, "data.near_duplicates = 'drop'", id="near-duplicates"),
+        pytest.param({"leak_budget": -0.1}, "data.leak_budget = -0.1", id="budget"),
         pytest.param({"classes": ["boat"]}, "'boat' not in the data; there are: bus, car", id="class"),
     ],
 )

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from visionyard.data.items import Problems, Split
+from visionyard.data.leaks.union_find import join_groups
 from visionyard.data.records import Record
-from visionyard.data.split import Splitting, assign_splits, join_groups
+from visionyard.data.split import Splitting, assign_splits
 from visionyard.errors import SplitError
 
 
@@ -31,7 +32,6 @@ def record(
         extension="jpg",
         class_ids=class_ids,
         xyxy=xyxy,
-        fingerprint=None,
     )
 
 

@@ -14,6 +14,7 @@ from visionyard.evaluation.report.pictures import thumbnails
 
 _EXAMPLE_COUNT = 12
 _EXAMPLES_BUDGET_BYTES = 600_000
+_PAIRS_BUDGET_BYTES = 800_000
 # Enough to see what is going on; the page says how many more stand in problems.jsonl.
 _LISTED_PROBLEMS = 100
 _LISTED_GROUPS = 300
@@ -40,8 +41,25 @@ def dataset_part(dataset: Dataset) -> dict[str, Any]:
         "groups": _group_table(groups),
         "examples": _examples(dataset),
         "problems": _problem_table(read_problems(dataset.folder)),
-        "leak": dataset.info.get("leak"),
+        "leak": _leak(dataset),
     }
+
+
+def _leak(dataset: Dataset) -> dict[str, Any] | None:
+    """Return the leak certificate, its pairs with their pictures; None where the version has none."""
+    leak = dataset.info.get("leak")
+    if not leak:
+        return None
+    sides = [pair[side] for pair in leak["examples"] for side in ("first", "second")]
+    keys = {side["key"] for side in sides}
+    samples = {sample.key: sample for split in SPLITS for sample in dataset.samples(split) if sample.key in keys}
+    ordered = [samples[key] for key in sorted(samples)]
+    pictures = dict(zip(sorted(samples), thumbnails(dataset, ordered, budget_bytes=_PAIRS_BUDGET_BYTES), strict=True))
+    examples = [
+        {**pair, **{side: {**pair[side], "picture": pictures.get(pair[side]["key"])} for side in ("first", "second")}}
+        for pair in leak["examples"]
+    ]
+    return {**leak, "examples": examples}
 
 
 def _group_table(groups: dict[str, Counter[str]]) -> dict[str, Any]:

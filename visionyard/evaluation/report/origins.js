@@ -61,14 +61,25 @@ function groupLists({ is_one_an_item: isPlain, counts, largest, straddling, stra
 }
 
 function leakDetails(leak) {
-  const kinds = { group: "same group", identical: "identical image", near_duplicate: "look alike" };
-  const place = (one) => `${one.split}: ${one.source}${when(one)}`;
+  const kinds = { group: "same group", identical: "identical image", near_duplicate: "show the same" };
+  const side = (one) => h("figure", null,
+    one.picture && h("img", { src: one.picture, alt: one.key, loading: "lazy" }),
+    h("figcaption", null, h("strong", null, one.split), ` ${one.source}${when(one)}`));
+  const agreed = ({ kind, score: share }) => kind === "near_duplicate" && share != null ? `: ${percent(share)} of the blocks agree` : "";
+  const budget = leak.held_out_items != null && [
+    "Images of val and test with one elsewhere",
+    `${count(leak.near_duplicate_items)} of ${count(leak.held_out_items)} (budget ${percent(leak.leak_budget, 1)})`,
+  ];
   return fold("Leak certificate", null,
     facts([
       ["Groups in two splits", count(leak.group_overlap)], ["Identical images", plural(leak.identical_images, "pair")],
-      ["Images that look alike", alikeCount(leak)],
-    ]),
-    h("ul", null, leak.examples.map((one) => h("li", null, `${kinds[one.kind]}: ${place(one.first)} — ${place(one.second)}`))));
+      ["Near-duplicates in two splits", alikeCount(leak)],
+      budget,
+      leak.cluster_count != null && ["Clusters of near-duplicates in all", count(leak.cluster_count)],
+    ].filter(Boolean)),
+    leak.method && small(leak.method.description),
+    h("ul", { class: "pairs" }, leak.examples.map((one) => h("li", null,
+      h("p", null, kinds[one.kind], agreed(one)), side(one.first), side(one.second)))));
 }
 
 function exampleCard(image, classes) {

@@ -34,7 +34,7 @@ const alikeCount = (leak) =>
 function leakTile(data) {
   if (isLeaky(data)) return tile(false, "Split", "leaks", "test results are too good to be true");
   if (!data.leak) return tile(null, "Split", "not audited", "the dataset version has no leak certificate");
-  const alike = data.leak.near_duplicate_pairs && `nothing shared; ${alikeCount(data.leak)} look alike, see Data`;
+  const alike = data.leak.near_duplicate_pairs && `nothing shared; ${alikeCount(data.leak)} show the same, see Data`;
   return tile(true, "Split", "leak-safe", alike || "no clip, scene or image in two splits");
 }
 
@@ -56,11 +56,13 @@ function alarm({ leak, groups }) {
   const found = [
     shared && `${plural(shared, "group")} (clip or scene) in two splits`,
     leak?.identical_images && `${plural(leak.identical_images, "pair")} of identical images in two splits`,
+    leak?.is_over_budget && `${count(leak.near_duplicate_items)} of ${plural(leak.held_out_items, "image")} of val and ` +
+      `test with a near-duplicate in another split, more than the budget of ${percent(leak.leak_budget, 1)}`,
   ].filter(Boolean).join(", and ");
   return h("div", { class: "alarm", role: "alert" },
     h("strong", null, "The split leaks: do not trust the test results below"),
-    h("p", null, `Found: ${found}. The model was tested on pictures it has all but seen. `,
-      "Split again by group (data.split_mode: group) and train again."));
+    h("p", null, `Found: ${found}. The model was tested on pictures it has all but seen, and trained only because `,
+      "data.allow_leak is true. Split again by group (data.split_mode: group) and train again; the pairs are under Data."));
 }
 
 function toldDetection({ thresholds, overall }) {

@@ -1,0 +1,150 @@
+"""Candidates: pairs of images that may be near-duplicates, found without comparing all with all.
+
+Rows of 32 bytes (prints, and descriptors of corners) are sorted by eight of their bytes, again and again by others, and
+each is compared with the few that follow it. Equal sketches lie side by side, alike ones do in most of the orders: with
+few bits changed, eight bytes that hold none of them, or none among the first, are likely. N rows cost eight sorts and a
+fixed number of comparisons a row: N log N, however alike they are.
+
+A pair whose prints agree is a candidate. So is one where three corners agree in descriptor, and in the place that one
+shift and scale gives them: of unrelated pictures two corners often agree by chance, three in one arrangement seldom.
+
+Source: sorted orders in place of buckets: M. Charikar, Similarity Estimation Techniques from Rounding Algorithms, STOC
+2002, section 3; locality-sensitive hashing by chosen bits: A. Gionis, P. Indyk, R. Motwani, Similarity Search in High
+Dimensions via Hashing, VLDB 1999.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from visionyard.data.leaks.sketches import CORNER_COUNT, VARIANTS, Sketches
+
+# Rows that follow in an order and are compared; more finds no more planted pairs, and costs in proportion.
+WINDOW = 4
+_ORDERS = 8
+_KEY_BYTES = 8
+# Pairs whose corners are looked at in one step: some ten megabytes.
+_BATCH = 16_384
+# Bits of 256 that may differ. Of corners in planted pairs 95 % differ in at most 36 (median 9); of prints, see
+# benchmarks/leak_audit.py.
+_MAX_CORNER_BITS = 36
+_MAX_PRINT_BITS = 60
+_MIN_CORNERS = 3
+# Corners of a pair that are looked at; a true pair has more than enough among the first.
+_MAX_LISTED = 8
+# In 1/256 of the sides. Corners nearer to each other than the first say nothing of scale; a place is off by some pixels
+# of 128, and by a fifth of its distance where a picture was stretched.
+_MIN_APART = 12
+_TOLERANCE, _TOLERANCE_SHARE = 6.0, 0.2
+_MAX_SCALE = 1.8
+
+
+def candidate_pairs(sketches: Sketches) -> np.ndarray:
+    """Return the pairs of images to be confirmed.
+
+    Returns:
+        (K, 3) int64, sorted, each once: first image, second image (larger), and the variant (a row of `VARIANTS`) of
+        one that is like the other.
+    """
+    codes = np.unique(np.concatenate([_by_prints(sketches), _by_corners(sketches)]))
+    pairs, variants = np.divmod(codes, len(VARIANTS))
+    return np.stack([*np.divmod(pairs, max(1, sketches.count)), variants], axis=1)
+
+
+def _by_prints(sketches: Sketches) -> np.ndarray:
+    """Return codes of pairs of images whose prints agree."""
+    image = np.repeat(np.flatnonzero(sketches.has_structure), len(VARIANTS))
+    variant = np.tile(np.arange(len(VARIANTS)), len(image) // len(VARIANTS))
+    rows = sketches.prints[sketches.has_structure].reshape(-1, 32)
+    codes = [np.zeros(0, dtype=np.int64)]
+    for first, second in similar_rows(rows, _MAX_PRINT_BITS):
+        first, second = _of_two_images(first, second, image, variant)
+        codes.append(_codes(image[first], image[second], variant[first] + variant[second], sketches.count))
+    return np.concatenate(codes)
+
+
+def _by_corners(sketches: Sketches) -> np.ndarray:
+    """Return codes of pairs of images of which some corners agree in descriptor and arrangement."""
+    in_use = np.arange(CORNER_COUNT) < sketches.corner_counts[:, None]
+    image, variant, corner = np.nonzero(np.repeat(in_use[:, None], len(VARIANTS), axis=1))
+    image, variant, corner = image.astype(np.int32), variant.astype(np.int8), corner.astype(np.int8)
+    rows = sketches.descriptors[image, variant, corner]
+    found = []
+    for first, second in similar_rows(rows, _MAX_CORNER_BITS):
+        first, second = _of_two_images(first, second, image, variant)
+        found.append(np.minimum(first, second) * len(rows) + np.maximum(first, second))
+    if not found:
+        return np.zeros(0, dtype=np.int64)
+    first, second = np.divmod(np.unique(np.concatenate(found)), len(rows))
+    codes = _codes(image[first], image[second], variant[first] + variant[second], sketches.count)
+    order = np.argsort(codes, kind="stable")
+    codes, starts, counts = np.unique(codes[order], return_index=True, return_counts=True)
+    is_enough = counts >= _MIN_CORNERS
+    codes, starts, counts = codes[is_enough], starts[is_enough], counts[is_enough]
+    points = sketches.points[image, variant, corner]
+    is_arranged = np.zeros(len(codes), dtype=bool)
+    for begin in range(0, len(codes), _BATCH):
+        part = slice(begin, begin + _BATCH)
+        listed = starts[part, None] + np.arange(_MAX_LISTED)
+        is_there = np.arange(_MAX_LISTED) < counts[part, None]
+        matches = order[np.where(is_there, listed, starts[part, None])]
+        is_arranged[part] = _are_arranged(points[first[matches]], points[second[matches]], is_there)
+    return codes[is_arranged]
+
+
+def _of_two_images(
+    first: np.ndarray, second: np.ndarray, image: np.ndarray, variant: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    # Of two flipped pictures nothing new is learnt: they are alike where the plain ones are.
+    is_wanted = (image[first] != image[second]) & ((variant[first] == 0) | (variant[second] == 0))
+    return first[is_wanted], second[is_wanted]
+
+
+def _codes(first: np.ndarray, second: np.ndarray, variant: np.ndarray, count: int) -> np.ndarray:
+    low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second)
+    return (low * count + high) * len(VARIANTS) + variant
+
+
+def _are_arranged(first: np.ndarray, second: np.ndarray, is_there: np.ndarray) -> np.ndarray:
+    """Return whether one corner and two others lie alike in both pictures, but for a shift and a scale.
+
+    Args:
+        first: (P, M, 2) uint8, places of matched corners in one picture.
+        second: (P, M, 2) uint8, in the other.
+        is_there: (P, M) bool, which of the M are matches.
+    """
+    one = first.astype(np.float32)
+    other = second.astype(np.float32)
+    one, other = one[:, :, None] - one[:, None], other[:, :, None] - other[:, None]
+    one_apart, other_apart = np.sqrt((one**2).sum(-1)), np.sqrt((other**2).sum(-1))
+    is_apart = (one_apart >= _MIN_APART) & (other_apart >= _MIN_APART)
+    scale = other_apart / np.maximum(one_apart, 1)
+    error = np.abs(other - one * scale[..., None]).max(-1)
+    is_alike = is_apart & (scale < _MAX_SCALE) & (scale * _MAX_SCALE > 1)
+    is_alike &= error <= _TOLERANCE + _TOLERANCE_SHARE * np.minimum(one_apart, other_apart)
+    is_alike &= is_there[:, :, None] & is_there[:, None]
+    enough: np.ndarray = is_alike.sum(-1).max(-1) >= _MIN_CORNERS - 1
+    return enough
+
+
+def similar_rows(rows: np.ndarray, max_bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Find rows that differ in few bits: most such pairs, some of them several times.
+
+    Args:
+        rows: (R, 32) uint8.
+        max_bits: Of 256 bits, how many may differ.
+
+    Yields:
+        Two (K,) int64 arrays of row numbers.
+    """
+    words = np.ascontiguousarray(rows).view(np.uint64)
+    rng = np.random.default_rng(0)
+    for turn in range(_ORDERS):
+        if turn % 4 == 0:
+            places = rng.permutation(32).reshape(4, _KEY_BYTES)
+        order = np.argsort(np.ascontiguousarray(rows[:, places[turn % 4]]).view(">u8").ravel().astype(np.uint64))
+        for step in range(1, min(WINDOW, len(order) - 1) + 1):
+            first, second = order[:-step], order[step:]
+            bits = np.bitwise_count(words[first] ^ words[second]).sum(axis=1)
+            is_near = bits <= max_bits
+            yield first[is_near], second[is_near]

@@ -1,0 +1,28 @@
+"""Work on many positions in threads: OpenCV, Pillow and reading let go of Python's lock."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Position = TypeVar("Position")
+Result = TypeVar("Result")
+# Calls ahead of the one waited for: enough to keep the threads busy, some megabytes of images.
+_WAITING = 64
+
+
+def in_threads(work: Callable[[Position], Result], positions: Iterable[Position]) -> Iterator[Result]:
+    """Yield the result of `work` for each position, in order, as many at a time as there are cores."""
+    remaining = iter(positions)
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting.extend(pool.submit(work, position) for position in islice(remaining, _WAITING))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(work, position) for position in islice(remaining, 1))
+        finally:
+            for call in waiting:
+                call.cancel()
