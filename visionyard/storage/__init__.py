@@ -7,6 +7,7 @@ AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a mounted file or a role (s3_access
 
 from visionyard.storage.addresses import is_local, join, local_path, shown
 from visionyard.storage.base import ObjectInfo, Store
+from visionyard.storage.receiving import is_leftover
 from visionyard.storage.transfer import (
     delete,
     exists,
@@ -29,6 +30,7 @@ __all__ = [
     "exists",
     "fetch_file",
     "fetch_folder",
+    "is_leftover",
     "is_local",
     "join",
     "list_objects",

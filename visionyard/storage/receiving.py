@@ -201,9 +201,10 @@ def is_complete(path: Path, info: ObjectInfo) -> bool:
     return status.st_size == info.size and status.st_mtime_ns % 10**9 == _mark_ns(info.etag)
 
 
-def is_leftover(path: Path) -> bool:
+def is_leftover(key: str) -> bool:
     """Return whether a file is what a broken transfer left, by its name."""
-    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
+    name = key.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 def _mark_ns(etag: str) -> int:

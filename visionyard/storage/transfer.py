@@ -59,7 +59,7 @@ def fetch_folder(uri: str, target: Path, *, mirror: bool = False) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if mirror:
         wanted = {target / info.key for info in objects}
-        for path in [path for path in walk_files(target) if path not in wanted and not is_leftover(path)]:
+        for path in [path for path in walk_files(target) if path not in wanted and not is_leftover(path.name)]:
             path.unlink()
     meter = _Meter(sum(info.size for info in objects), "fetching")
 

@@ -33,6 +33,7 @@ class CollectReport:
         removed_tags: What named them.
         kept_pack_count: Packs that a version refers to.
         young_pack_count: Packs without a reference, younger than the grace period.
+        leftover_count: Unfinished files of killed pushes to a folder, older than the grace period, that are deleted.
         condemned: Packs that will be deleted a grace period from now.
         deleted: Packs deleted.
         freed_bytes: Of the packs deleted.
@@ -44,6 +45,7 @@ class CollectReport:
     removed_tags: list[str] = field(default_factory=list)
     kept_pack_count: int = 0
     young_pack_count: int = 0
+    leftover_count: int = 0
     condemned: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     freed_bytes: int = 0
@@ -96,6 +98,7 @@ def collect(store: str, *, removed: Sequence[str] = (), is_dry: bool = True, gra
         due, report.condemned = sorted({*due, *report.condemned}), []
     _delete(store, due, packs, version_ids - set(report.removed_versions), report)
     report.condemned_bytes -= report.freed_bytes
+    _delete_leftovers(store, grace_s, report)
     return report
 
 
@@ -130,6 +133,14 @@ def _delete(
             storage.delete(pack_address(store, name))
             storage.delete(_tombstone(store, name))
         events.progress(done, len(due), unit="pack", label="deleting")
+
+
+def _delete_leftovers(store: str, grace_s: float, report: CollectReport) -> None:
+    for info in storage.list_objects(store):
+        if storage.is_leftover(info.key) and _age_s(info) >= grace_s:
+            report.leftover_count += 1
+            if not report.is_dry:
+                storage.delete(info.address)
 
 
 def _packs_of(store: str, version_ids: Iterable[str]) -> set[str]:

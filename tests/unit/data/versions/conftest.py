@@ -10,10 +10,13 @@ import pytest
 from tests.conftest import write_dataset
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "file://", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty store of each kind."""
-    return str(tmp_path / "store") if request.param == "folder" else f"{request.getfixturevalue('s3')}/datasets"
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3')}/datasets"
+    folder = tmp_path / "a store"
+    return str(folder) if request.param == "folder" else folder.as_uri()
 
 
 @pytest.fixture

@@ -74,6 +74,20 @@ def test_what_a_killed_push_left_is_kept_for_a_day(make_dataset: Make, tmp_path:
     assert len(collect(str(store), is_dry=False).condemned) == 2
 
 
+def test_unfinished_files_of_killed_pushes_go_after_a_day(make_dataset: Make, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    push(make_dataset("first"), str(store), tag="noise:v1")
+    left = store / "packs" / ".abc.pack.0123.partial"
+    left.write_bytes(b"half")
+    assert collect(str(store), is_dry=False).leftover_count == 0
+    os.utime(left, (time.time() - 2 * DAY_S,) * 2)
+    assert collect(str(store)).leftover_count == 1
+    assert left.exists()
+    assert collect(str(store), is_dry=False).leftover_count == 1
+    assert not left.exists()
+    assert len(packs_of(store)) == 2
+
+
 def test_a_push_does_not_rely_on_what_is_condemned(make_dataset: Make, tmp_path: Path) -> None:
     store, folder = tmp_path / "store", make_dataset("first")
     version = push(folder, str(store), tag="noise:v1").version
