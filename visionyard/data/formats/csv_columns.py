@@ -25,6 +25,8 @@ _BOX_NAMES = (
 _SIZE_NAMES = (("width", "height"), ("imagewidth", "imageheight"), ("imgwidth", "imgheight"))
 # A column is the one of images when at least half of its cells name one: lists often hold a few files that are gone.
 _PATH_SHARE = 0.5
+# Zeros and ones are classes when nearly each row sets one: several in a row are attributes, which we do not train.
+_ONE_CLASS_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Columns:
         box: xmin, ymin, xmax, ymax; empty when the table has none.
         size: Width and height of the image; empty when the table has none.
         has_header: Whether the first row names the columns.
+        flags: Place and name of each class that has a column of its own, of zeros and ones; empty when they have none.
     """
 
     path: int
@@ -46,6 +49,14 @@ class Columns:
     box: tuple[int, ...] = ()
     size: tuple[int, ...] = ()
     has_header: bool = True
+    flags: tuple[tuple[int, str], ...] = ()
+
+    def class_of(self, cells: Sequence[str]) -> str | None:
+        """Return the class that a row gives, empty when it gives none; None when it sets several flags."""
+        if not self.flags:
+            return "" if self.label is None else cells[self.label]
+        named = [name for place, name in self.flags if number_of(cells[place])]
+        return None if len(named) > 1 else "".join(named)
 
 
 def columns_of_header(row: Sequence[str]) -> Columns | None:
@@ -59,6 +70,27 @@ def columns_of_header(row: Sequence[str]) -> Columns | None:
         return None
     size = next((tuple(places[name] for name in two) for two in _SIZE_NAMES if places.keys() >= set(two)), ())
     return Columns(path, label, _first(places, _SPLIT_NAMES), box, size)
+
+
+def columns_of_flags(rows: Sequence[Sequence[str]]) -> Columns | None:
+    """Return the columns of a table with a column of zeros and ones for each class, as Roboflow and contests write it.
+
+    Args:
+        rows: The first rows, the very first being the header.
+    """
+    header = rows[0] if rows else []
+    names = [_NOT_IN_NAME.sub("", cell.lower()) for cell in header]
+    places = {name: place for place, name in reversed(list(enumerate(names)))}
+    path, split = _first(places, _PATH_NAMES), _first(places, _SPLIT_NAMES)
+    rest = [place for place in range(len(header)) if place not in {path, split}]
+    body = [row for row in rows[1:] if len(row) == len(header)]
+    if path is None or len(rest) < 2 or not body:
+        return None
+    values = [[number_of(row[place]) for place in rest] for row in body]
+    are_flags = all(value in {0.0, 1.0} for row in values for value in row)
+    if not are_flags or sum(row.count(1.0) == 1 for row in values) < _ONE_CLASS_SHARE * len(values):
+        return None
+    return Columns(path, None, split, flags=tuple((place, header[place]) for place in rest))
 
 
 def columns_of_content(rows: Sequence[Sequence[str]], is_image: Callable[[str], bool]) -> Columns | None:

@@ -1,5 +1,7 @@
 """CSV or TSV with a row an image (path and class), or a row a box (path, class, xmin, ymin, xmax, ymax).
 
+A class may also have a column of its own, with 1 in the rows that are of it.
+
 Columns are found by the header's names, without a header by content (`visionyard.data.formats.csv_columns`). A path is
 relative to the CSV or to the source; its extension may be missing. A split stands in a column, in the CSV's name
 (`train_labels.csv`) or in the image's folder. Boxes are pixels, unless none of the file's is above 1: then they are
@@ -19,7 +21,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from visionyard.data.delimited import EXTENSIONS, TextLayout, read_rows, text_layout
-from visionyard.data.formats.csv_columns import Columns, columns_of_content, columns_of_header
+from visionyard.data.formats.csv_columns import Columns, columns_of_content, columns_of_flags, columns_of_header
 from visionyard.data.formats.image_lookup import ImageLookup, NotFound
 from visionyard.data.formats.reading import (
     ImageLabels,
@@ -148,7 +150,7 @@ def _tables(tree: SourceTree, problems: Problems) -> list[_Table]:
 
 
 def _columns(rows: list[list[str]], completed: _Completed) -> Columns | None:
-    named = columns_of_header(rows[0]) if rows else None
+    named = (columns_of_header(rows[0]) or columns_of_flags(rows)) if rows else None
     if named is None:
         return columns_of_content(rows, completed.is_image)
     body = [row for row in rows[1:] if len(row) > named.path]
@@ -198,9 +200,11 @@ def _add_row(
     if entry.split != split:
         message = f"{image.name} is of {split or 'no split'} here and of {entry.split or 'none'} in {_place(entry)}"
         note("two_published_splits", message=f"{message}; the first is taken")
-    class_name = "" if table.columns.label is None else cells[table.columns.label]
+    class_name = table.columns.class_of(cells)
+    if class_name is None:
+        note("several_classes", message=f"{image.name} is of several classes; it counts as unlabelled")
     if table.columns.box:
-        _add_box(table, line, cells, class_name, entry, note)
+        _add_box(table, line, cells, class_name or "", entry, note)
     elif known is None:
         entry.class_name = class_name or None
     elif known.class_name == (class_name or None):

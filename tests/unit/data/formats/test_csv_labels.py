@@ -43,6 +43,7 @@ EXPECTED = {"img/a.jpg": "cat", "img/b.jpg": "dog", "img/c.png": "cat"}
         pytest.param({"l.csv": '"path","label"\n"img/a.jpg","cat"\n"b.jpg","dog"\n"c.png","cat"'}, id="quoted"),
         pytest.param({"l.csv": "\ufeffpath,label\r\na.jpg,cat\r\nb.jpg,dog\r\n\r\nc.png,cat\r\n"}, id="BOM, CRLF"),
         pytest.param({"l.csv": "path,label\na.jpg,cat\nb.jpg,dog\nc.png,cat".encode("utf-16")}, id="UTF-16"),
+        pytest.param({"l.csv": "filename, cat, dog\na.jpg,1,0\nb.jpg,0,1\nc.png,1.0,0"}, id="a column a class"),
         pytest.param({"l.csv": "path,label\nC:\\x\\img\\a.jpg,cat\n..\\b.jpg, dog \nc.png,cat"}, id="Windows paths"),
         pytest.param({"1.csv": "path,label\na.jpg,cat", "2.csv": "path,label\nb.jpg,dog\nc.png,cat"}, id="two tables"),
         pytest.param(
@@ -187,6 +188,19 @@ def test_boxes_that_are_wrong_are_noted(scan: Any) -> None:
     assert found["img/b.jpg"].labels
     assert checked_boxes(found["img/b.jpg"].labels, (100, 50), problems) is None
     assert problems.found[-1].code == "box_not_a_number"
+
+
+def test_rows_of_several_classes_are_told(scan: Any) -> None:
+    rows = "".join(f"{number}.jpg,{number % 2},{1 - number % 2}\n" for number in range(20))
+    files: Files = {f"{number}.jpg": "" for number in range(22)}
+    problems = Problems()
+    found = read(scan({**files, "l.csv": f"image,cat,dog\n{rows}20.jpg,1,1\n21.jpg,0,0\n"}), problems)
+    assert [found[name].class_name for name in ("0.jpg", "1.jpg", "20.jpg", "21.jpg")] == ["dog", "cat", None, None]
+    assert noted(problems) == [
+        ("several_classes", "l.csv", "line 22"),
+        ("image_without_labels", "20.jpg", ""),
+        ("image_without_labels", "21.jpg", ""),
+    ]
 
 
 def test_names_in_another_encoding_are_read_and_told(scan: Any) -> None:
