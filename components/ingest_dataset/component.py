@@ -10,6 +10,7 @@ def ingest_dataset(
     sources: dsl.Output[dsl.Dataset],
     source: str,
     kind: str = "auto",
+    target: str = "",
     group_pattern: str = "",
     data_digest: str = "",
     software_digest: str = "",
@@ -18,7 +19,8 @@ def ingest_dataset(
 
     Args:
         source: Folder, archive or file: a path, s3://bucket/prefix or http(s) address.
-        kind: Layout: auto, clips_by_class, clips_cvat, images_voc, images_yolo or images_by_class.
+        kind: Layout: auto, or a kind that docs/bring-your-data.md names.
+        target: Column to be learnt, for kind table; empty when the table's schema file names it.
         group_pattern: Regular expression on an image's path whose first group names its group.
         data_digest: Digest of the source's content, so that a cached result ends when the data changes.
         software_digest: Digest of code and image, so that a cached result ends when they change.
@@ -36,8 +38,14 @@ def ingest_dataset(
         from visionyard.data.ingest import ingest
 
         # Checked as in a run config: a run form can hold anything.
-        values = {"source": source, "kind": kind, "group_pattern": group_pattern}
+        values = {"source": source, "kind": kind, "target": target, "group_pattern": group_pattern}
         data = parse_run_config({"data": values}).data
-        report = ingest(data.source, Path(sources.path), kind=data.kind, group_pattern=data.group_pattern)
+        report = ingest(
+            data.source,
+            Path(sources.path),
+            kind=data.kind,
+            group_pattern=data.group_pattern,
+            target_column=data.target,
+        )
         sources.metadata.update(report.metadata())
         events.figures(**report.figures())
