@@ -101,13 +101,13 @@ def ingest_table(source: Path, target: Path, *, target_column: str = "", label: 
         ConfigError: The schema file, or the target, is wrong; it lists all mistakes.
         DataError: There is no table, it is damaged, or it has no usable row.
     """
-    table = find_tables(source, label=label or source.name)
+    problems = Problems()
+    table = find_tables(source, problems, label=label or source.name)
     rules = SchemaFile() if table.schema_file is None else load_schema_file(table.schema_file)
     wanted = check_names(rules, table.names, target=target_column, file=table.files[0].name)
     taken = sorted({SPLIT, GROUP} & set(table.names))
     if taken:
         raise DataError(f"{table.files[0].name}: the column name {taken[0]!r} is Visionyard's own; rename it")
-    problems = Problems()
     profiles = _profiles(table, rules, problems)
     schema = _schema(table, rules, wanted, profiles, problems)
     with atomic_folder(target) as work:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from visionyard.data.delimited import EXTENSIONS, TextLayout, text_layout
+from visionyard.data.formats.source_tree import SourceTree
 from visionyard.data.formats.split_names import split_of_file
 from visionyard.data.items import Problems, Split
 from visionyard.data.tables.rows import BATCH_ROWS
@@ -108,24 +109,23 @@ class TableSource:
             problems.add("malformed_line", file.name, message)
 
 
-def find_tables(root: Path, *, label: str) -> TableSource:
+def find_tables(root: Path, problems: Problems, *, label: str) -> TableSource:
     """Return the table of a source: a file, or a folder with files of the same columns.
 
     Args:
         root: A file or a folder.
+        problems: Where to note what is left out, such as links that lead outside.
         label: What messages call it.
 
     Raises:
         DataError: There is no table, or several different ones; or a header is not usable. Names the file.
         ConfigError: There are several schema files.
     """
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    base = root.parent if root.is_file() else root
-    wanted = {*EXTENSIONS, *PARQUET_EXTENSIONS}
-    paths = [path for path in files if path.suffix.lower() in wanted and not path.name.startswith(".")]
-    if not paths:
+    tree = SourceTree.scan(root, problems, label=label)
+    names = [file.name for file in tree.with_extension(*EXTENSIONS, *PARQUET_EXTENSIONS)]
+    if not names:
         raise DataError(f"{label}: expected a table, a CSV, TSV or Parquet file; found none")
-    tables = [_table_file(path, path.relative_to(base).as_posix()) for path in paths]
+    tables = [_table_file(tree.path(name), name) for name in names]
     first = tables[0]
     for table in tables[1:]:
         if sorted(table.names) != sorted(first.names):
@@ -133,12 +133,13 @@ def find_tables(root: Path, *, label: str) -> TableSource:
                 f"{label}: {first.name} and {table.name} have different columns, so they are not one table; set "
                 f"data.source to the file that is meant"
             )
-    return TableSource(tables, _schema_file(base, paths, label))
+    return TableSource(tables, _schema_file(tree.root, [table.path for table in tables], label))
 
 
 def _schema_file(base: Path, tables: list[Path], label: str) -> Path | None:
     beside = [table.with_name(f"{table.stem}.{name}") for table in tables for name in SCHEMA_NAMES]
-    found = sorted({path for path in (*beside, *(base / name for name in SCHEMA_NAMES)) if path.is_file()})
+    candidates = {*beside, *(base / name for name in SCHEMA_NAMES)}
+    found = sorted(path for path in candidates if path.is_file() and path.resolve().is_relative_to(base))
     if len(found) > 1:
         raise ConfigError(f"{label}: {', '.join(path.name for path in found)} are schema files; leave one")
     return found[0] if found else None

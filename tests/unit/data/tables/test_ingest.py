@@ -257,6 +257,16 @@ def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
     assert found == [("malformed_line", "line 26"), ("malformed_line", "line 27")]
 
 
+def test_links_that_lead_outside_are_left_out(tmp_path: Path) -> None:
+    secret = write(tmp_path / "outside", {"secret.csv": text(), "schema.yaml": "target: wet"})
+    folder = write(tmp_path / "in", {"t.csv": text()})
+    (folder / "u.csv").symlink_to(secret / "secret.csv")
+    (folder / "schema.yaml").symlink_to(secret / "schema.yaml")
+    report = ingest_table(folder, tmp_path / "out", target_column="kind")
+    assert (report.row_count, report.schema.target.name) == (24, "kind")
+    assert {problem.code for problem in read_problems(tmp_path / "out")} == {"link_left_out"}
+
+
 def test_same_table_same_digest(tmp_path: Path) -> None:
     first = bring(tmp_path, {"t.csv": text()})
     assert bring(tmp_path, {"t.csv": text()}).digest == first.digest
