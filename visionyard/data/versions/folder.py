@@ -14,6 +14,7 @@ from visionyard.data.artifacts import SHARDS, read_manifest
 from visionyard.data.dataset import DATASET, INDEX
 from visionyard.data.versions.manifest import ShardPlan
 from visionyard.data.versions.pages import SHARD_COLUMN
+from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError
 from visionyard.storage.local import walk_files
 
@@ -52,8 +53,13 @@ class LocalVersion:
         return sum((self.folder / name).stat().st_size for name in names)
 
     def items(self) -> Iterator[bytes]:
-        """Yield the bytes of each item in the order of the rows: its files with their headers in the tar."""
+        """Yield the bytes of each item in the order of the rows: its files with their headers in the tar.
+
+        Raises:
+            ArtifactError: An image does not have its SHA-256 of the index, or a shard is cut short.
+        """
         position = 0
+        images = self._images()
         for shard in self.shards:
             with (self.folder / SHARDS / shard.name).open("rb") as stream:
                 for _ in range(shard.item_count):
@@ -61,9 +67,25 @@ class LocalVersion:
                     data = stream.read(size)
                     if len(data) != size:
                         raise ArtifactError(f"{stream.name}: was cut short while it was read; nothing was pushed")
+                    self._check_image(data, *next(images), int(self.starts[position]), stream.name)
                     yield data
                     position += 1
                 _check_tail(stream.read(), shard, self.folder)
+
+    def _images(self) -> Iterator[tuple[str, str, int, int]]:
+        """Yield key, SHA-256, offset and size of each image."""
+        rows = self.table.select(["key", "sha256", _IMAGE_OFFSET, "image_size"])
+        for batch in rows.to_batches(max_chunksize=2048):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    @staticmethod
+    def _check_image(item: bytes, key: str, expected: str, offset: int, size: int, start: int, shard: str) -> None:
+        digest = sha256_bytes(item[offset - start : offset - start + size])
+        if digest != expected:
+            raise ArtifactError(
+                f"{shard}: the image of {key} has SHA-256 {digest}, expected {expected} of {INDEX}; the shard is "
+                "damaged, run prepare_dataset again"
+            )
 
 
 def read_folder(folder: Path) -> LocalVersion:

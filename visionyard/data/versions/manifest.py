@@ -20,7 +20,6 @@ is found from the manifest alone (one request), so that its bytes arrive with th
 import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from visionyard.data.versions.packs import Place
+from visionyard.data.versions.pages import gunzip
 from visionyard.digests import canonical_json, digest_of
 from visionyard.errors import ArtifactError
 from visionyard.storage.addresses import checked_key
@@ -155,7 +155,11 @@ def decode_manifest(data: bytes, *, address: str, version_id: str) -> Manifest:
         ArtifactError: It is damaged, altered, or of an unknown version.
     """
     try:
-        values = json.loads(gzip.decompress(data))
+        text = gunzip(data)
+    except ArtifactError as error:
+        raise ArtifactError(f"{address}: not a readable manifest ({error}); push the dataset again") from None
+    try:
+        values = json.loads(text)
         known = values["schema_version"]
         if known != _SCHEMA_VERSION:
             raise ArtifactError(
@@ -163,7 +167,7 @@ def decode_manifest(data: bytes, *, address: str, version_id: str) -> Manifest:
             )
         contents = _contents(values, address)
         manifest = _placed(contents, values)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ArtifactError(f"{address}: not a readable manifest ({error}); push the dataset again") from None
     if contents.version_id != version_id:
         raise ArtifactError(

@@ -17,8 +17,10 @@ from visionyard.errors import ArtifactError
 
 SHARD_COLUMN = "shard"
 _OFFSET_SUFFIX = "_offset"
-# A page of the most rows with many boxes and masks is far below; a stream that grows beyond is an attack.
-_MOST_PAGE_BYTES = 256 << 20
+# A page of the most rows with many boxes and masks, and the manifest of fifty million items, are below; a stream that
+# grows beyond is an attack.
+_MOST_BYTES = 512 << 20
+_GZIP_WINDOW = 31
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,24 @@ def deflate(data: bytes) -> bytes:
     return zlib.compress(data, 6)
 
 
-def inflate(data: bytes) -> bytes:
+def gunzip(data: bytes) -> bytes:
+    """Return the content of a gzip file; raises as `inflate`."""
+    return inflate(data, window=_GZIP_WINDOW)
+
+
+def inflate(data: bytes, *, window: int = zlib.MAX_WBITS) -> bytes:
     """Return metadata from its stored form.
 
     Raises:
         ArtifactError: It is none, or larger than metadata ever is.
     """
-    stream = zlib.decompressobj()
+    stream = zlib.decompressobj(window)
     try:
-        content = stream.decompress(data, _MOST_PAGE_BYTES)
+        content = stream.decompress(data, _MOST_BYTES)
     except zlib.error as error:
         raise ArtifactError(f"not deflated metadata: {error}") from None
     if not stream.eof:
-        raise ArtifactError(f"cut short, or larger than {_MOST_PAGE_BYTES} bytes")
+        raise ArtifactError(f"cut short, or larger than {_MOST_BYTES} bytes")
     return content
 
 

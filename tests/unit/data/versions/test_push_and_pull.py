@@ -6,8 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.conftest import write_dataset
 from tests.unit.data.versions.conftest import contents
 from visionyard import storage
 from visionyard.data.artifacts import write_manifest
@@ -32,6 +34,27 @@ def test_a_version_comes_back_byte_for_byte(store: str, make_dataset: Make, tmp_
     assert contents(tmp_path / "back") == contents(folder)
     assert (back.version, back.fetched_item_count) == (report.version, 120)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_names_that_need_headers_of_their_own(tmp_path: Path) -> None:
+    """A tar has a header before the header where a name is long or not ASCII; it belongs to its item."""
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    keys = ["a", "b" * 120, "c", "ö/" + "d" * 99, "e"]
+    rows = [
+        {"split": "train", "key": key, "image": image + number, "class_ids": [0], "xyxy": [[0, 0, 1, 1]]}
+        for number, key in enumerate(keys)
+    ]
+    folder = write_dataset(tmp_path / "odd", task="detection", classes=["cone"], rows=rows)
+    push(folder, str(tmp_path / "store"), tag="odd:v1")
+    pull(f"{tmp_path}/store@odd:v1", tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(folder)
+    push(write_dataset(tmp_path / "less", task="detection", classes=["cone"], rows=rows[1:]), f"{tmp_path}/store")
+    assert (
+        push(
+            write_dataset(tmp_path / "few", task="detection", classes=["cone"], rows=rows[1:4]), f"{tmp_path}/store"
+        ).new_item_count
+        == 0
+    )
 
 
 def test_pushing_twice_stores_nothing_new(store: str, make_dataset: Make) -> None:
@@ -260,6 +283,11 @@ def test_a_dataset_without_shards_is_kept_as_files(tmp_path: Path) -> None:
             lambda folder: _shard(folder).write_bytes(_shard(folder).read_bytes()[:-1] + b"x"),
             "zeros behind its last item, got other bytes",
             id="something behind the end",
+        ),
+        pytest.param(
+            lambda folder: _shard(folder).write_bytes(_flip(_shard(folder).read_bytes(), 900)),
+            r"train-00000.tar: the image of train-00002 has SHA-256 \w+, expected \w+ of index.parquet",
+            id="a bit of an image",
         ),
         pytest.param(
             lambda folder: (folder / "index.parquet").write_bytes(b"no parquet"), "not a readable index", id="index"
