@@ -2,25 +2,33 @@
 
 Corners are taken as they stand, as distances from the image's left and top edge: today's tools write them so, while the
 original set counted pixels from 1. The published split comes from `ImageSets/Main/{train,val,test}.txt`, else from a
-`train`, `valid` or `test` folder. Objects marked difficult are kept, the pictures of segmentations left out; both is
-told.
+`train`, `valid` or `test` folder. Objects marked difficult are kept, and told. Where the set has
+`SegmentationObject`, number n of its pictures is the mask of object n; the classes of pixels are left out, and told.
 
 Source: M. Everingham et al., The PASCAL Visual Object Classes Challenge 2012 Development Kit, section 10.
 """
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
+import numpy as np
+
+from visionyard.data.formats.label_pictures import LabelPicture
 from visionyard.data.formats.reading import ImageLabels, RawBox, Reading, SourceFormat, SourceImage, split_of_path
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.formats.xml_reading import number_of, root_tag, size_of, text_of, xml_events
 from visionyard.data.items import SPLITS, Problems, Split
+from visionyard.errors import MediaError
+from visionyard.geometry import Mask
 
 _LOOKED_AT = 20
 # The full VOC sets hold masks as images, of the same names as the photographs.
-_MASK_FOLDERS = {"SegmentationClass", "SegmentationObject"}
+_CLASS_MASKS, _OBJECT_MASKS = "SegmentationClass", "SegmentationObject"
+# What nobody said: the borders of objects.
+_VOID = 255
 
 
 def evidence(tree: SourceTree) -> str:
@@ -42,14 +50,52 @@ def read(tree: SourceTree, problems: Problems) -> Reading:
 
 
 def _images(tree: SourceTree) -> list[SourceFile]:
-    return [file for file in tree.images() if file.path.parent.name not in _MASK_FOLDERS]
+    return [file for file in tree.images() if file.path.parent.name not in {_CLASS_MASKS, _OBJECT_MASKS}]
 
 
 def _tell_masks(tree: SourceTree, problems: Problems) -> None:
-    folders = Counter(str(file.path.parent) for file in tree.images() if file.path.parent.name in _MASK_FOLDERS)
+    folders = Counter(str(file.path.parent) for file in tree.images() if file.path.parent.name == _CLASS_MASKS)
     for folder, count in sorted(folders.items()):
         message = f"{count} pictures of pixels' classes are left out; to read them instead of boxes, set data.kind: "
         problems.add("segmentation_left_out", folder, message + "images_semantic_masks")
+
+
+def _object_masks(tree: SourceTree) -> dict[PurePosixPath, str]:
+    """Return the picture of object numbers for each image, by the folder above its own and its name."""
+    return {
+        file.path.parent.parent / file.path.stem: file.name
+        for file in tree.images()
+        if file.path.parent.name == _OBJECT_MASKS
+    }
+
+
+def _with_masks(tree: SourceTree, picture: str, boxes: list[RawBox], count: int, problems: Problems) -> list[RawBox]:
+    """Return boxes with the masks of the objects that a picture shows.
+
+    Args:
+        tree: The source.
+        picture: Name of the picture.
+        boxes: Their items end with the number of the object.
+        count: Objects in the label file, those left out included.
+        problems: Where to note.
+    """
+    try:
+        levels = LabelPicture.decode(tree.path(picture).read_bytes()).levels
+    except MediaError as error:
+        problems.add("unreadable_mask", picture, f"{error}; its boxes are kept without masks")
+        return boxes
+    found = np.unique(levels) if levels.ndim == 2 else np.zeros(0)
+    unknown = [int(number) for number in found if count < number != _VOID]
+    if levels.ndim != 2 or unknown:
+        shown = f"the numbers {unknown[:5]}" if unknown else "colours"
+        message = f"it holds {shown}, expected those of {count} objects; its boxes are kept without masks"
+        problems.add("unreadable_mask", picture, message)
+        return boxes
+    numbers = [int(box.item.rpartition(" ")[2]) for box in boxes]
+    return [
+        replace(box, mask=Mask.from_array(levels == number)) if number in found else box
+        for box, number in zip(boxes, numbers)
+    ]
 
 
 class _LabelFiles:
@@ -76,6 +122,7 @@ class _LabelFiles:
 
 def _items(tree: SourceTree, splits: dict[str, Split], problems: Problems) -> Iterator[SourceImage]:
     label_files = _LabelFiles(tree)
+    pictures = _object_masks(tree)
     used = set()
     difficult_count: Counter[str] = Counter()
     for file in _images(tree):
@@ -85,7 +132,9 @@ def _items(tree: SourceTree, splits: dict[str, Split], problems: Problems) -> It
             problems.add("image_without_labels", file.name, "no XML file of its name; kept as unlabelled")
         else:
             used.add(name)
-            labels = _read_labels(tree, name, difficult_count, problems)
+            labels = _read_labels(
+                tree, name, pictures.get(file.path.parent.parent / file.path.stem), difficult_count, problems
+            )
         split = splits.get(file.path.stem) or splits.get(file.path.name) or split_of_path(file.path)
         yield SourceImage(file, labels=labels, published_split=split)
     for name in label_files.names:
@@ -97,7 +146,9 @@ def _items(tree: SourceTree, splits: dict[str, Split], problems: Problems) -> It
         problems.add("difficult_objects", min(+difficult_count), message)
 
 
-def _read_labels(tree: SourceTree, name: str, difficult_count: Counter[str], problems: Problems) -> ImageLabels | None:
+def _read_labels(
+    tree: SourceTree, name: str, picture: str | None, difficult_count: Counter[str], problems: Problems
+) -> ImageLabels | None:
     size_wh: tuple[int, int] | None = None
     boxes: list[RawBox] = []
     count = 0
@@ -122,7 +173,9 @@ def _read_labels(tree: SourceTree, name: str, difficult_count: Counter[str], pro
         found = "nothing" if root is None else f"<{root.tag[:80]}>"
         problems.add("unreadable_labels", name, f"expected <annotation>, found {found}; its image counts as unlabelled")
         return None
-    return ImageLabels(name, tuple(boxes), has_faults=len(boxes) < count, size_wh=size_wh)
+    has_faults = len(boxes) < count
+    boxes = _with_masks(tree, picture, boxes, count, problems) if picture else boxes
+    return ImageLabels(name, tuple(boxes), has_faults=has_faults, size_wh=size_wh)
 
 
 def _box(element: Element, file: str, item: str, problems: Problems) -> RawBox | None:

@@ -1,12 +1,16 @@
 """Pascal VOC."""
 
+import io
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from visionyard.data.formats import pascal_voc
 from visionyard.data.items import Problems
 from visionyard.errors import DataError
+from visionyard.geometry import Mask
 
 
 def xml(*objects: str, size: str = "<size><width>100</width><height>50</height></size>", head: str = "") -> str:
@@ -83,6 +87,46 @@ def test_published_splits_and_masks_of_the_full_set(scan: Any) -> None:
         ("two_published_splits", "ImageSets/Main/train.txt", "line 2"),
         ("segmentation_left_out", "SegmentationClass", ""),
     ]
+
+
+def picture_of(levels: list[list[int]], mode: str = "P") -> bytes:
+    stream = io.BytesIO()
+    picture = Image.fromarray(np.array(levels, np.uint8))
+    if mode == "P":
+        picture.putpalette([value for level in range(256) for value in (level * 7 % 256, level, 9)])
+    picture.convert(mode).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_object_numbers_of_the_full_set_are_masks(scan: Any) -> None:
+    levels = [[0, 1, 1, 255], [0, 0, 3, 3]]
+    files = {"JPEGImages/a.jpg": "", "Annotations/a.xml": xml(thing(), thing("dog"), thing(" "), size="")}
+    files["SegmentationObject/a.png"] = picture_of(levels)  # type: ignore[assignment]
+    images, problems = read(scan, files)
+    assert list(images) == ["JPEGImages/a.jpg"]
+    boxes = images["JPEGImages/a.jpg"].labels.boxes
+    assert boxes[0].mask == Mask.from_array(np.array(levels) == 1)
+    assert boxes[1].mask is None
+    assert problems == [("unknown_class", "Annotations/a.xml", "object 3")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(picture_of([[0, 4]]), id="more numbers than objects"),
+        pytest.param(picture_of([[0, 1]], "RGB"), id="colours"),
+        pytest.param(picture_of([[0, 1]])[:60], id="cut off"),
+    ],
+)
+def test_pictures_of_objects_that_cannot_be_used(scan: Any, data: bytes) -> None:
+    files: dict[str, Any] = {
+        "JPEGImages/a.jpg": "",
+        "Annotations/a.xml": xml(thing()),
+        "SegmentationObject/a.png": data,
+    }
+    images, problems = read(scan, files)
+    assert images["JPEGImages/a.jpg"].labels.boxes[0].mask is None
+    assert problems == [("unreadable_mask", "SegmentationObject/a.png", "")]
 
 
 def test_images_without_labels_and_labels_without_image(scan: Any) -> None:
