@@ -4,9 +4,12 @@ from array import array
 from collections.abc import Mapping, Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from visionyard.data.items import Problems, Split
 from visionyard.data.leaks.union_find import join_groups
+from visionyard.data.previous import PreviousSplits, kept_splits
 from visionyard.data.records import Record
 from visionyard.data.split import Splitting, assign_splits
 from visionyard.errors import SplitError
@@ -52,6 +55,7 @@ def split(
     mode: str = "group",
     seed: int = 0,
     problems: Problems | None = None,
+    kept: Mapping[str, Split] | None = None,
 ) -> list[Split]:
     return assign_splits(
         records,
@@ -60,6 +64,7 @@ def split(
         classes=classes,
         splitting=Splitting(mode, 0.15, 0.2, seed),
         problems=Problems() if problems is None else problems,
+        kept=kept,
     )
 
 
@@ -228,3 +233,95 @@ def test_a_published_split_that_is_absent_is_taken_from_groups_of_train(absent: 
 def test_published_splits_that_cannot_be_used_are_refused(records: list[Record], message: str) -> None:
     with pytest.raises(SplitError, match=message):
         split(records, ["x", "y"], mode="published")
+
+
+def fold_splits(records: Sequence[Record], classes: Sequence[str], folds: int, fold: int, seed: int) -> list[Split]:
+    return assign_splits(
+        records,
+        {},
+        task="classification",
+        classes=classes,
+        splitting=Splitting("group", 0.15, 0.2, seed, folds, fold),
+        problems=Problems(),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), min_size=10, max_size=40),
+    folds=st.integers(3, 5),
+    seed=st.integers(0, 3),
+)
+def test_over_all_folds_each_item_is_tested_once_and_groups_stay_whole(
+    sizes: list[tuple[int, int]], folds: int, seed: int
+) -> None:
+    sizes = [*sizes, *((number % 2, 2) for number in range(2 * folds))]  # each class has enough groups
+    records = [
+        record(f"{group}-{frame}", f"g{group}", (class_id,))
+        for group, (class_id, size) in enumerate(sizes)
+        for frame in range(size)
+    ]
+    by_fold = [fold_splits(records, ["a", "b"], folds, fold, seed) for fold in range(folds)]
+    assert all(splits.count("test") > 0 and splits.count("val") > 0 for splits in by_fold)
+    for position in range(len(records)):
+        stands = [splits[position] for splits in by_fold]
+        assert stands.count("test") == stands.count("val") == 1
+    for splits in by_fold:
+        assert all(len(found) == 1 for found in splits_of_groups(records, splits).values())
+        seen = {(item.class_ids[0], name) for item, name in zip(records, splits, strict=True)}
+        assert len(seen) == 6
+    assert {by_fold[0][n] for n in range(len(records)) if by_fold[1][n] == "test"} == {"val"}
+
+
+def test_folds_share_classes_as_equally_as_shares_do() -> None:
+    records = clips({f"{name}{clip}": (class_id,) for class_id, name in enumerate("abc") for clip in range(10)})
+    splits = fold_splits(records, ["a", "b", "c"], 5, 2, 0)
+    for class_id in range(3):
+        found = [name for item, name in zip(records, splits, strict=True) if item.class_ids == (class_id,)]
+        assert (found.count("train"), found.count("val"), found.count("test")) == (18, 6, 6)
+
+
+def test_too_few_groups_for_the_folds_are_named() -> None:
+    records = clips({**{f"a{n}": (0,) for n in range(6)}, **{f"b{n}": (1,) for n in range(3)}})
+    with pytest.raises(SplitError, match=r"data.folds = 5 needs 5 groups.*class 'b' has 3 groups"):
+        fold_splits(records, ["a", "b"], 5, 0, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    before=st.integers(6, 20),
+    added=st.integers(0, 20),
+    seeds=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+)
+def test_what_was_there_keeps_its_split_whatever_is_added(before: int, added: int, seeds: tuple[int, int]) -> None:
+    def records_of(count: int) -> list[Record]:
+        return clips({f"g{number}": (number % 2,) for number in range(count)})
+
+    old = records_of(before)
+    first = split(old, ["a", "b"], seed=seeds[0])
+    kept = {item.group: name for item, name in zip(old, first, strict=True)}
+    new = records_of(before + added)
+    second = split(new, ["a", "b"], seed=seeds[1], kept=kept)
+    after = {item.group: name for item, name in zip(new, second, strict=True)}
+    assert {group: after[group] for group in kept} == kept
+
+
+def test_new_groups_go_where_shares_lack_them() -> None:
+    records = clips({f"g{number}": (number % 2,) for number in range(60)})
+    kept: dict[str, Split] = {
+        f"g{number}": ("train", "train", "val", "val", "test", "test")[number % 6] for number in range(6)
+    }
+    kept |= {f"g{number}": "train" for number in range(6, 40)}
+    splits = split(records, ["a", "b"], kept=kept)
+    assert (splits.count("val") // 3, splits.count("test") // 3) == (9, 12)
+
+
+def test_groups_of_two_splits_that_now_belong_together_go_to_train() -> None:
+    records = clips({f"g{number}": (0,) for number in range(5)})
+    previous = PreviousSplits(
+        of_image={b"g0-0": "train", b"g1-0": "test", b"g2-0": "test"}, of_group={"g2": "test", "g3": "val"}
+    )
+    problems = Problems()
+    kept = kept_splits(records, {"g0": "g0", "g1": "g0"}, previous, problems)
+    assert kept == {"g0": "train", "g2": "test", "g3": "val"}
+    assert problems.counts() == {"split_changed": 1}

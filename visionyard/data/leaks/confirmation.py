@@ -16,7 +16,7 @@ import numpy as np
 from visionyard.data.leaks.sketches import THUMBNAIL_PX, Sketches, flipped
 
 # Share of blocks that must agree; chosen between planted and unrelated pairs by benchmarks/leak_audit.py.
-MIN_SCORE = 0.4
+MIN_SCORE = 0.35
 # From here on an alignment is worth refining.
 _MIN_REFINED = 0.1
 _BLOCK_PX = 8

@@ -41,15 +41,16 @@ class NearDuplicates:
         return replace(self, pairs=pairs[rank], scores=self.scores[rank])
 
 
-def find_near_duplicates(sketches: Sketches, labels: np.ndarray) -> NearDuplicates:
+def find_near_duplicates(sketches: Sketches, labels: np.ndarray | None = None) -> NearDuplicates:
     """Find pairs of images that show the same: copies, crops, flips, neighbouring frames.
 
     Args:
         sketches: Of all images.
-        labels: (N,) int; images that share a label are not compared, such as frames of one clip.
+        labels: (N,) int; images that share a label are not compared, such as frames of one clip. None compares all.
     """
     candidates = candidate_pairs(sketches)
-    candidates = candidates[labels[candidates[:, 0]] != labels[candidates[:, 1]]]
+    if labels is not None:
+        candidates = candidates[labels[candidates[:, 0]] != labels[candidates[:, 1]]]
 
     def measure(candidate: np.ndarray) -> float:
         first, second, variant = candidate.tolist()

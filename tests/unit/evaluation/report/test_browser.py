@@ -16,10 +16,23 @@ CAT, DOG = "cat</script><img src=x onerror=alert(1)>", "dog & co"
 LEAK = {
     "group_overlap": 1,
     "identical_images": 2,
-    "near_duplicate_pairs": 0,
+    "near_duplicate_pairs": 3,
     "is_near_duplicate_search_complete": True,
+    "near_duplicate_items": 2,
+    "held_out_items": 6,
+    "leak_budget": 0.01,
+    "is_over_budget": True,
     "is_leaky": True,
-    "examples": [],
+    "cluster_count": 1,
+    "method": {"description": "By looking.", "min_score": 0.4},
+    "examples": [
+        {
+            "kind": "near_duplicate",
+            "score": 0.87,
+            "first": {"key": "test-0000", "split": "train", "group": "g", "source": "a.jpg", "timestamp_s": None},
+            "second": {"key": "test-0001", "split": "test", "group": "h", "source": "b.jpg", "timestamp_s": 1.5},
+        }
+    ],
 }
 CARDS = "document.querySelectorAll('#images .card').length"
 KEYS = "[...document.querySelectorAll('#images .card')].map((card) => card.dataset.key)"
@@ -228,3 +241,14 @@ def test_works_in_a_sandboxed_frame(browser: Any, detection_page: Path, tmp_path
     assert told["width"] <= 600
     assert told["y"] > 1000
     assert [one for one in browser.complaints() if "x-sha256" not in str(one)] == []
+
+
+def test_near_duplicates_over_the_budget_are_told_first_and_shown(browser: Any, classification_page: Path) -> None:
+    browser.open(classification_page.as_uri())
+    alarm = browser.js("document.querySelector('#summary .alarm, .alarm').textContent")
+    assert "2 of 6 images of val and test with a near-duplicate in another split" in alarm
+    assert "data.allow_leak" in alarm
+    browser.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert browser.js("document.querySelectorAll('.pairs li img').length") == 2
+    assert browser.js("[...document.querySelectorAll('.pairs img')].every((image) => image.naturalWidth > 0)")
+    assert "show the same: 87" in browser.js("document.querySelector('.pairs').textContent")

@@ -1,0 +1,115 @@
+"""Audits of data that is there: published splits of real sets, and dataset versions."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visionyard.data.artifacts import PROBLEMS, SHARDS
+from visionyard.data.dataset import Dataset
+from visionyard.data.ingest import ingest
+from visionyard.data.items import Item, read_json_lines
+from visionyard.data.leaks.audit import AuditedImage
+from visionyard.data.leaks.dataset_audit import audit_dataset, audit_images, audit_sources
+from visionyard.data.leaks.near_duplicates import find_near_duplicates
+from visionyard.data.leaks.sketches import make_sketches
+from visionyard.data.leaks.union_find import join_groups
+from visionyard.data.prepare import prepare_dataset
+from visionyard.data.shards import read_blob
+from visionyard.errors import DataError
+
+VIDEO = re.compile(r"(WIN_\d+_\d+_\d+_\d+_Pro)_mp4")
+
+
+@pytest.fixture(scope="module")
+def cones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the ingested cones and cubes: frames of six videos as loose images, without a pattern that says so."""
+    source = Path(__file__).parents[5] / "shared/data/cones-and-cubes"
+    if not source.is_dir():
+        pytest.skip("needs ../shared/data/cones-and-cubes")
+    target = tmp_path_factory.mktemp("cones") / "sources"
+    ingest(str(source), target)
+    return target
+
+
+def test_the_published_split_of_cones_and_cubes_leaks(cones: Path) -> None:
+    certificate = audit_sources(cones)
+    # Nothing but the pixels says so: to the source each image is a group of its own, and no two files are the same.
+    assert (certificate.group_overlap, certificate.identical_images) == (0, 0)
+    assert certificate.is_leaky
+    assert certificate.held_out_items == 124 + 63
+    # Each held-out image has a frame of its own video in train; near-duplicates show it of most.
+    assert certificate.near_duplicate_items > 0.7 * certificate.held_out_items
+    assert certificate.near_duplicate_pairs > 400
+
+
+def test_no_cluster_of_cones_and_cubes_joins_two_videos_but_those_of_one_scene(cones: Path) -> None:
+    items = [Item.from_json(values) for values in read_json_lines(cones / "images.jsonl")]
+    sketches = make_sketches([partial(read_blob, cones / SHARDS, item.blob) for item in items])
+    pairs = find_near_duplicates(sketches).pairs.tolist()
+    videos = [match[1] for match in map(VIDEO.search, (item.source for item in items)) if match]
+    assert len(videos) == len(items) == 481
+    within = sum(videos[first] == videos[second] for first, second in pairs)
+    assert within > 0.9 * len(pairs)
+    clustered = join_groups(map(tuple, pairs))
+    found = {videos[position] for position in clustered}
+    assert len(found) == 6
+
+
+def test_the_drawn_split_of_cones_and_cubes_is_clean(cones: Path, tmp_path: Path, empty_frames: Path) -> None:
+    report = prepare_dataset(cones, empty_frames, tmp_path / "dataset")
+    assert (report.near_duplicate_pairs, report.is_leaky) == (0, False)
+    assert all(report.item_counts[split] > 0 for split in ("train", "val", "test"))
+    again = audit_dataset(Dataset(tmp_path / "dataset"))
+    assert (again.near_duplicate_pairs, again.is_leaky) == (0, False)
+
+
+@pytest.fixture
+def empty_frames(tmp_path: Path) -> Path:
+    """Return the folder of extract_frames for a source without clips."""
+    from visionyard.data.artifacts import IMAGES, write_manifest
+
+    folder = tmp_path / "frames"
+    (folder / SHARDS).mkdir(parents=True)
+    (folder / IMAGES).touch()
+    (folder / PROBLEMS).touch()
+    write_manifest(folder, "frames", {})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        # Fields of blood cells under one microscope, all alike in kind; objects on one white board.
+        pytest.param("bccd", 0.01, id="bccd"),
+        pytest.param("trashnet-mini", 0.01, id="trashnet"),
+    ],
+)
+def test_real_sets_of_pictures_alike_in_kind_raise_few_alarms(
+    name: str, most: float, shared_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    ingest(str(shared_data(name)), tmp_path / "sources")
+    certificate = audit_sources(tmp_path / "sources")
+    count = sum(1 for _ in read_json_lines(tmp_path / "sources/images.jsonl"))
+    assert sum(cluster["count"] for cluster in certificate.clusters) <= most * count
+
+
+def test_sources_of_clips_only_are_refused(tmp_path: Path, empty_frames: Path) -> None:
+    (empty_frames / "manifest.json").write_text('{"schema_version": 1, "artifact": "sources"}', encoding="utf-8")
+    with pytest.raises(DataError, match="no loose image to audit"):
+        audit_sources(empty_frames)
+
+
+def test_images_of_other_classes_do_not_leak(
+    make_scene: Callable[[int], np.ndarray], encode_scene: Callable[..., bytes]
+) -> None:
+    data = [encode_scene(make_scene(1), quality) for quality in (90, 80, 70)]
+    images = [
+        AuditedImage(f"k{n}", f"{n}.jpg", f"g{n}", None, bytes([n]), split, name)
+        for n, (split, name) in enumerate((("train", "cat"), ("test", "dog"), ("test", "cat")))
+    ]
+    certificate = audit_images(images, [partial(bytes, one) for one in data])
+    assert (certificate.near_duplicate_pairs, certificate.near_duplicate_items) == (1, 1)
