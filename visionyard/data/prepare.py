@@ -24,6 +24,8 @@ from visionyard.data.previous import kept_splits, read_previous
 from visionyard.data.records import class_counts
 from visionyard.data.shards import SHARD_BYTES
 from visionyard.data.split import Splitting, assign_splits
+from visionyard.data.tables.ingest import KIND as TABLE_KIND
+from visionyard.data.tables.prepare import TableReport, prepare_table
 from visionyard.digests import sha256_file
 from visionyard.errors import ConfigError
 
@@ -96,7 +98,7 @@ def prepare_dataset(
     near_duplicates: str = "group",
     leak_budget: float = LEAK_BUDGET,
     shard_bytes: int = SHARD_BYTES,
-) -> DatasetReport:
+) -> DatasetReport | TableReport:
     """Turn sources and frames into a dataset version; `target` appears whole or not at all.
 
     Args:
@@ -131,6 +133,8 @@ def prepare_dataset(
     _check_options(splitting, grouping, previous, leak_budget)
     folders = (sources, frames)
     manifests = [read_manifest(folder, name) for folder, name in zip(folders, _ARTIFACTS, strict=True)]
+    if manifests[0].get("kind") == TABLE_KIND:
+        return prepare_table(sources, target, splitting, classes=classes, previous=previous)
     problems = Problems([problem for folder in folders for problem in read_problems(folder)])
     intake = check_health(folders, listed=manifests[0].get("classes") or (), wanted=classes, problems=problems)
     drop_duplicates(intake, within_published=split_mode == "published", problems=problems)

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 
 from visionyard.data.artifacts import read_manifest, read_problems, write_manifest
+from visionyard.data.dataset import Dataset
+from visionyard.data.extract_frames import extract_frames
+from visionyard.data.ingest import ingest
+from visionyard.data.prepare import prepare_dataset
 from visionyard.data.split import Splitting
 from visionyard.data.tables import TableDataset, TableReport, ingest_table, prepare_table
 from visionyard.errors import ArtifactError, ConfigError, SplitError
@@ -194,6 +198,20 @@ def test_each_row_is_tested_once_over_all_folds(tmp_path: Path) -> None:
         assert report.item_counts == {"train": 60, "val": 30, "test": 30}
         tested.update((row["x"], row["y"]) for row in split_rows(tmp_path) if row["_split"] == "test")
     assert (len(tested), set(tested.values())) == (120, {1})
+
+
+def test_the_stages_take_a_table(tmp_path: Path) -> None:
+    prepare(tmp_path, table(), schema=IGNORE_WHO)
+    ingest(str(tmp_path / "in" / "t.csv"), tmp_path / "sources", kind="table", target_column="kind")
+    extract_frames(tmp_path / "sources", tmp_path / "frames", rate_hz=2.0)
+    report = prepare_dataset(tmp_path / "sources", tmp_path / "frames", tmp_path / "dataset", split_seed=3)
+    assert (report.task, sum(report.item_counts.values()), report.metadata()["classes"]) == (
+        "table",
+        120,
+        ["a", "b", "c"],
+    )
+    with pytest.raises(ArtifactError, match=r"made for table, expected one of .*TableDataset"):
+        Dataset(tmp_path / "dataset")
 
 
 def test_settings_that_tables_do_not_have(tmp_path: Path) -> None:
