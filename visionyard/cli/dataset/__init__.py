@@ -6,6 +6,7 @@ A command a module, `<verb>.py` with `<verb>_command`; none imports anything hea
 import typer
 
 from visionyard.cli.capture import capture_command
+from visionyard.cli.dataset.audit import audit_command
 from visionyard.cli.dataset.check import check_command
 from visionyard.cli.dataset.convert import convert_command
 from visionyard.cli.dataset.diff import diff_command
@@ -21,6 +22,7 @@ dataset_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+dataset_app.command(name="audit")(audit_command)
 dataset_app.command(name="check")(check_command)
 dataset_app.command(name="capture")(capture_command)
 dataset_app.command(name="convert")(convert_command)

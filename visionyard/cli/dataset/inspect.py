@@ -10,8 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from visionyard.cli.dataset.opening import FormatOption, JsonOption, RateOption, SourceArgument, opened
+from visionyard.cli.dataset.opening import (
+    FormatOption,
+    JsonOption,
+    RateOption,
+    SourceArgument,
+    TargetOption,
+    opened,
+    opened_table,
+)
 from visionyard.cli.dataset.printing import columns, print_problems
+from visionyard.cli.dataset.tables import tell_table
+from visionyard.errors import ConfigError
 
 if TYPE_CHECKING:
     from visionyard.data.inspection import Inspection
@@ -35,11 +45,18 @@ def inspect_command(
     page: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with charts and pictures, without network.")
     ] = None,
+    target: TargetOption = "",
     is_json: JsonOption = False,
 ) -> None:
     """Say what data holds: classes by split, boxes, image sizes, brightness and blur; with --html also in pictures."""
     from visionyard.data.inspection import inspect_images
 
+    with opened_table(source, kind, target) as table:
+        if table is not None:
+            if page is not None:
+                raise ConfigError(f"--html {page}: {source} is a table, which has no pictures; leave it out")
+            tell_table(table, is_json=is_json)
+            return
     with opened(source, kind, rate_hz) as labelled:
         inspection = inspect_images(labelled, looked_at=looked_at)
         if page is not None:

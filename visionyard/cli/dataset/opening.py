@@ -12,6 +12,7 @@ from visionyard.errors import ConfigError
 
 if TYPE_CHECKING:
     from visionyard.config.run_config import SourceKind
+    from visionyard.data.inspection.tables import OpenTable
     from visionyard.data.labelled import LabelledSet
 
 SOURCE_HELP = "A dataset version's folder; or raw input: a folder, an archive, an s3:// or http(s) address."
@@ -20,6 +21,7 @@ FormatOption = Annotated[
     str, typer.Option("--format", help="How raw input is laid out, as data.kind; auto looks.", show_default=True)
 ]
 RateOption = Annotated[float, typer.Option("--rate-hz", help="Frames taken per second of video in raw input.")]
+TargetOption = Annotated[str, typer.Option("--target", help="Of a table: the column to be learnt, as data.target.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -52,8 +54,8 @@ def is_version_path(source: str, kind: str) -> bool:
     from visionyard.data.formats import FORMATS
     from visionyard.data.labelled import is_version
 
-    if kind not in {"auto", *FORMATS}:
-        raise ConfigError(f"--format {kind!r}: expected auto, {', '.join(FORMATS)}")
+    if kind not in {"auto", "table", *FORMATS}:
+        raise ConfigError(f"--format {kind!r}: expected auto, {', '.join(FORMATS)}, table")
     is_found = "://" not in source and is_version(Path(source))
     if is_found and kind != "auto":
         raise ConfigError(f"--format {kind}: {source} is a dataset version, which has no other layout; leave it out")
@@ -61,13 +63,45 @@ def is_version_path(source: str, kind: str) -> bool:
 
 
 @contextmanager
-def staged(source: str, kind: str, rate_hz: float) -> Iterator[tuple[Path, Path]]:
-    """Yield the folders that ingest and extract_frames make of raw input; gone at the end."""
+def opened_table(source: str, kind: str, target_column: str) -> "Iterator[OpenTable | None]":
+    """Yield a table, of a dataset version or of raw input; None where the source is to be looked at for images.
+
+    Raises:
+        ConfigError: `kind` is unknown, given for a dataset version, or the table's target is wrong.
+        DataError: There is no table, or no usable row.
+    """
+    from visionyard.data.artifacts import read_manifest
+    from visionyard.data.dataset import DATASET
+    from visionyard.data.inspection.tables import open_ingested_table, open_table_version
+
+    if is_version_path(source, kind):
+        is_table = read_manifest(Path(source), "dataset", name=DATASET).get("task") == "table"
+        yield open_table_version(Path(source)) if is_table else None
+    elif kind != "table":
+        yield None
+    else:
+        from visionyard.data.ingest import ingest
+
+        with TemporaryDirectory(prefix="visionyard-") as scratch:
+            sources = Path(scratch, "sources")
+            ingest(source, sources, kind="table", target_column=target_column)
+            yield open_ingested_table(sources, label=source)
+
+
+@contextmanager
+def staged(source: str, kind: str, rate_hz: float, *, group_pattern: str = "") -> Iterator[tuple[Path, Path]]:
+    """Yield the folders that ingest and extract_frames make of raw input; gone at the end.
+
+    Raises:
+        ConfigError: `kind` says that it is a table, or the pattern is no regular expression with a group.
+    """
     from visionyard.data.extract_frames import extract_frames
     from visionyard.data.ingest import ingest
 
+    if kind == "table":
+        raise ConfigError("--format table: this command takes images; `inspect` and `check` take tables")
     with TemporaryDirectory(prefix="visionyard-") as scratch:
         sources, frames = Path(scratch, "sources"), Path(scratch, "frames")
-        ingest(source, sources, kind=cast("SourceKind", kind))
+        ingest(source, sources, kind=cast("SourceKind", kind), group_pattern=group_pattern)
         extract_frames(sources, frames, rate_hz=rate_hz)
         yield sources, frames

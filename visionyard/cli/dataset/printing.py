@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from visionyard.cli.words import plural
+
 if TYPE_CHECKING:
     from visionyard.data.items import Problem
 
@@ -30,6 +32,11 @@ def print_problems(console: Console, problems: "Iterable[Problem]", *, title: st
         lines += [f"... and {len(found) - _SHOWN_OF_A_CODE:,} more"] if len(found) > _SHOWN_OF_A_CODE else []
         table.add_row(code, f"{len(found):,}", "\n".join(lines))
     console.print(table)
+
+
+def counted(count: int, unit: str) -> str:
+    """Return a count with its unit: `1 image`, `2,000 images`."""
+    return f"{count:,} {unit if count == 1 else plural(unit)}"
 
 
 def columns(*headings: str, title: str) -> Table:

@@ -26,13 +26,18 @@ ADVICE_CODES = frozenset(
         "class_without_boxes",
         "class_without_items",
         "clip_without_labels",
+        "column_like_an_id",
+        "constant_column",
+        "decimal_comma",
         "duplicate_image",
+        "duplicate_rows",
         "encoding_guessed",
         "extension_differs",
         "image_without_labels",
         "near_duplicates_across_splits",
         "parent_class_left_out",
         "split_not_found",
+        "text_column",
         "tiny_image",
     }
 )
@@ -43,8 +48,8 @@ class CheckReport:
     """What the check found.
 
     Attributes:
-        item_count: Images looked at.
-        usable_count: Of these, images that can be trained on.
+        item_count: Images (rows of a table) looked at.
+        usable_count: Of these, those that can be trained on.
         problems: All problems, those of reading the source first.
     """
 

@@ -34,7 +34,7 @@ def test_an_altered_image_is_named(dataset_command: Any, tiny_dataset: Any):
 def test_raw_input_fails_for_what_was_lost_and_not_for_advice(dataset_command: Any, voc_folder: Path):
     done = dataset_command("check", voc_folder)
     assert done.exit_code == 1
-    assert "2 of 3 images can be used, 1 problems" in done.stdout
+    assert "2 of 3 images can be used, 1 problem" in done.stdout
     assert "box_without_area" in done.stdout and "class_with_few_groups" in done.stdout
     for name in ("c.png", "c.xml"):
         (voc_folder / name).unlink()
