@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from visionyard.errors import ArtifactError
 from visionyard.storage.local import walk_files
 
 _IMAGE_OFFSET = "image_offset"
+# POSIX.1-2001, pax interchange format: where a header holds size and type, and the types that describe the next file.
+_BLOCK_BYTES = tarfile.BLOCKSIZE
+_SIZE_FIELD, _TYPE_FIELD = slice(124, 136), slice(156, 157)
+_HEADERS_OF_THE_NEXT = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True)
@@ -155,15 +160,29 @@ def _items_of_shards(folder: Path, table: Any) -> tuple[tuple[ShardPlan, ...], A
 
 
 def _headers(path: Path) -> tuple[dict[int, int], int]:
-    """Return where the header of each file of a tar begins, by where its bytes do, and where the last file ends."""
+    """Return where the header of each file of a tar begins, by where its bytes do, and where the last file ends.
+
+    Two numbers of each header are enough; tarfile, which parses them all, took a quarter of a push's processor time.
+    """
+    found: dict[int, int] = {}
+    offset, first = 0, None
     try:
-        with tarfile.open(path, "r:") as tar:
-            found = {member.offset_data: member.offset for member in tar}
-            return found, int(tar.offset)
+        with path.open("rb") as stream:
+            while (header := os.pread(stream.fileno(), _BLOCK_BYTES, offset))[:1] != b"\0":
+                first = offset if first is None else first
+                size = int(header[_SIZE_FIELD].rstrip(b"\0 "), 8)
+                data = offset + _BLOCK_BYTES
+                if header[_TYPE_FIELD] not in _HEADERS_OF_THE_NEXT:
+                    found[data], first = first, None
+                offset = data + -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
     except FileNotFoundError:
         raise ArtifactError(f"{path}: the shard is missing; run prepare_dataset again") from None
-    except (tarfile.TarError, OSError) as error:
-        raise ArtifactError(f"{path}: not a readable shard ({error}); run prepare_dataset again") from None
+    except (ValueError, OSError) as error:
+        raise ArtifactError(
+            f"{path}: no readable header of a file at byte {offset} ({error}); the shard is damaged or cut short, run "
+            "prepare_dataset again"
+        ) from None
+    return found, offset
 
 
 def _check_tail(tail: bytes, shard: ShardPlan, folder: Path) -> None:
