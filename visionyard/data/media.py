@@ -14,6 +14,7 @@ from visionyard.transforms.images import open_image
 # Enough for the tar mark at 257 and three MPEG-TS packets of 188 bytes.
 HEAD_BYTES = 1024
 GIF = "image/gif"
+PLAYLIST = "application/vnd.apple.mpegurl"
 DECODED_IMAGE_TYPES = frozenset(IMAGE_MEDIA_TYPES.values())
 ARCHIVE_TYPES = frozenset(
     {"application/zip", "application/x-tar", "application/gzip", "application/x-bzip2", "application/x-xz"}
@@ -68,6 +69,11 @@ _PREFIXES: tuple[tuple[bytes, str], ...] = (
     (b"Rar!\x1a\x07", "application/vnd.rar"),
     (b"\x28\xb5\x2f\xfd", "application/zstd"),
     (b"%PDF-", "application/pdf"),
+    *((b"ID3" + bytes([version]), "audio/mpeg") for version in (2, 3, 4)),
+    (b"\xff\xfb", "audio/mpeg"),
+    (b"\xff\xf3", "audio/mpeg"),
+    (b"fLaC", "audio/flac"),
+    (b"#EXTM3U", PLAYLIST),
 )
 _RIFF = {b"WEBP": "image/webp", b"AVI ": "video/x-msvideo", b"WAVE": "audio/wav"}
 _STILL_BRANDS = {
@@ -79,6 +85,7 @@ _STILL_BRANDS = {
     b"avis": "image/avif",
     b"crx ": "image/x-canon-cr3",
     b"M4A ": "audio/mp4",
+    b"M4B ": "audio/mp4",
 }
 _QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _XML_START = re.compile(rb"^(?:\xef\xbb\xbf)?\s*<(?:\?xml|!--|!DOCTYPE|annotations?\b)")

@@ -13,6 +13,7 @@ from visionyard.data.media import (
     DECODED_IMAGE_TYPES,
     HEAD_BYTES,
     MEDIA_EXTENSIONS,
+    PLAYLIST,
     extension_differs,
     is_clip_type,
     is_image_type,
@@ -148,6 +149,12 @@ def _reason_left_out(file: SourceFile, *, wants_clips: bool) -> tuple[str, str, 
         if not wants_clips and is_image_type(file.media_type):
             return "unsupported_image", file.name, f"it is {file.media_type}; convert it to JPEG or PNG; left out"
         return kind, file.name, f"expected {wanted}, its bytes are {file.media_type}; left out"
+    if file.media_type is not None and file.media_type.startswith("audio/"):
+        message = f"expected {wanted}, its bytes are {file.media_type}, sound without pictures; left out"
+        return "sound_left_out", file.name, message
+    if file.media_type == PLAYLIST:
+        message = f"expected {wanted}, it is a list of others; put the clips themselves there; left out"
+        return "playlist_left_out", file.name, message
     if claims_media:
         found = file.media_type or "of no known type"
         return "not_media", file.name, f"its extension claims media, its bytes are {found}; left out"
