@@ -143,16 +143,14 @@ class VideoReader:
         Raises:
             PacketsMisleadError: A packet cannot be decoded or a frame is not where its packet says; decode all frames.
         """
-        ordered = np.sort(packets.stamps)
-        wanted = deque((place, int(ordered[place])) for place in places)
+        wanted = deque((place, int(packets.in_order[place])) for place in places)
         for picture in self._needed_pictures({stamp for _, stamp in wanted}, packets.needed_for(places)):
             self.decoded_count += 1
             if picture.is_corrupt:
                 raise PacketsMisleadError(f"the frame at {picture.pts} is damaged")
             if wanted and picture.pts == wanted[0][1]:
-                place, stamp = wanted.popleft()
-                time_s = (stamp - int(ordered[0])) * self.tick_s
-                yield DecodedFrame(place, time_s, (picture.duration or 0) * self.tick_s, picture)
+                place, _ = wanted.popleft()
+                yield DecodedFrame(place, packets.time_s(place), (picture.duration or 0) * self.tick_s, picture)
         if wanted:
             raise PacketsMisleadError(f"the frame at {wanted[0][1]} did not come")
 

@@ -1,9 +1,10 @@
 """The packets of a video, read without decoding them: true times, and which of them a few wanted frames need."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _LEAST_GAP = 8
 
 @dataclass(frozen=True)
 class Packets:
-    """The packets of a video in the order of decoding; 9 bytes of memory each.
+    """The packets of a video in the order of decoding; some 20 bytes of memory each.
 
     Attributes:
         stamps: (N,) int64, in ticks: when each frame is shown.
@@ -40,15 +41,22 @@ class Packets:
     is_damaged: bool
     is_exact: bool
 
-    def times_s(self) -> list[Fraction]:
-        """Return the times at which frames are shown, from the earliest one, ascending."""
-        ordered = np.sort(self.stamps)
-        return [int(tick) * self.tick_s for tick in ordered - ordered[:1]]
+    @cached_property
+    def in_order(self) -> np.ndarray:
+        """The stamps in presentation order."""
+        return np.sort(self.stamps)
+
+    def time_s(self, place: int) -> Fraction:
+        """Return when the frame at a place in presentation order is shown, from the earliest one."""
+        return int(self.in_order[place] - self.in_order[0]) * self.tick_s
+
+    def times_s(self) -> Iterator[Fraction]:
+        """Yield when each frame is shown, from the earliest one, ascending."""
+        return map(self.time_s, range(len(self.stamps)))
 
     def end_s(self, rate_hz: Fraction) -> Fraction:
         """Return when the frame shown last ends, from the earliest one; where no packet says, by the frame rate."""
-        span = int(self.stamps.max() - self.stamps.min())
-        return span * self.tick_s + (self.last_duration_s or 1 / rate_hz)
+        return self.time_s(-1) + (self.last_duration_s or 1 / rate_hz)
 
     def needed_for(self, places: Sequence[int]) -> np.ndarray:
         """Return which packets have to be decoded to see some of the frames.
