@@ -142,7 +142,10 @@ def similar_rows(rows: np.ndarray, max_bits: int) -> Iterator[tuple[np.ndarray, 
     for turn in range(_ORDERS):
         if turn % 4 == 0:
             places = rng.permutation(32).reshape(4, _KEY_BYTES)
-        order = np.argsort(np.ascontiguousarray(rows[:, places[turn % 4]]).view(">u8").ravel().astype(np.uint64))
+        # Rows with equal bytes are many where a camera stood still: each turn puts others of them side by side.
+        shuffled = rng.permutation(len(rows))
+        key = np.ascontiguousarray(rows[:, places[turn % 4]]).view(">u8").ravel().astype(np.uint64)
+        order = shuffled[np.argsort(key[shuffled], kind="stable")]
         for step in range(1, min(WINDOW, len(order) - 1) + 1):
             first, second = order[:-step], order[step:]
             bits = np.bitwise_count(words[first] ^ words[second]).sum(axis=1)

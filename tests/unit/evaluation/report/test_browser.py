@@ -29,8 +29,8 @@ LEAK = {
         {
             "kind": "near_duplicate",
             "score": 0.87,
-            "first": {"key": "test-0000", "split": "train", "group": "g", "source": "a.jpg", "timestamp_s": None},
-            "second": {"key": "test-0001", "split": "test", "group": "h", "source": "b.jpg", "timestamp_s": 1.5},
+            "first": {"key": "item-000", "split": "train", "group": "g", "source": "a.jpg", "timestamp_s": None},
+            "second": {"key": "item-001", "split": "test", "group": "h", "source": "b.jpg", "timestamp_s": 1.5},
         }
     ],
 }
