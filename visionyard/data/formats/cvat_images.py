@@ -133,9 +133,14 @@ def _resolve(tree: SourceTree, files: list[_File], problems: Problems) -> None:
     lookup = ImageLookup(tree)
     owners: dict[str, str] = {}
     for file in files:
+        beside = PurePosixPath(file.name).parent
         splits = [split_of_folder(subset) for subset in file.subsets]
-        found = lookup.resolve(file.references, beside=PurePosixPath(file.name).parent, split=splits)
-        for number, image in enumerate(found):
+        found = lookup.resolve(file.references, beside=beside, split=splits)
+        # The export of a project puts the images of each subset into a folder of its own.
+        in_subsets = [f"{subset}/{name}" for subset, name in zip(file.subsets, file.references)]
+        again = lookup.resolve(in_subsets, beside=beside, split=splits)
+        for number, (plain, in_subset) in enumerate(zip(found, again)):
+            image = plain if isinstance(in_subset, NotFound) else in_subset
             item = f"image {number + 1}"
             kept = None
             if isinstance(image, NotFound):

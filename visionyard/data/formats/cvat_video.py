@@ -135,10 +135,14 @@ def _meta(element: Element, name: str) -> _Meta:
 
 def _read_tracks(tree: SourceTree, name: str, meta: _Meta, problems: Problems) -> tuple[Track, ...] | None:
     tracks: list[Track] = []
-    count = 0
+    count = depth = 0
     try:
         for event, element in xml_events(tree.path(name), name):
-            if event == "end" and element.tag == "track":
+            if element.tag != "track":
+                continue
+            depth += 1 if event == "start" else -1
+            # The points of a skeleton are tracks within its track.
+            if event == "end" and depth == 0:
                 count += 1
                 track = _track(element, f"track {element.get('id', count - 1)}", name, meta, problems)
                 tracks += [track] if track else []

@@ -215,6 +215,17 @@ def test_images_of_one_name_in_several_subsets(scan: Any) -> None:
     assert problems == []
 
 
+def test_images_of_one_name_in_subsets_that_are_no_splits(scan: Any) -> None:
+    listed = [image(BOX, more='subset="night"'), image(more='subset="day"')]
+    files = {"images/day/a.jpg": "", "images/night/a.jpg": "", "annotations.xml": xml(*listed)}
+    images, problems, _ = read(scan, files)
+    assert {name: (len(each.labels.boxes), each.published_split) for name, each in images.items()} == {
+        "images/day/a.jpg": (0, None),
+        "images/night/a.jpg": (1, None),
+    }
+    assert problems == []
+
+
 def test_several_files_and_images_that_are_missing(scan: Any) -> None:
     files = {
         "a.jpg": "",

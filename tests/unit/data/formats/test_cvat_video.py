@@ -179,6 +179,14 @@ def test_the_example_of_the_documentation(scan: Any) -> None:
     assert found.shapes[0].xyxy == (323.74, 213.16, 347.42, 237.37)
 
 
+def test_the_points_of_a_skeleton_are_no_tracks(scan: Any) -> None:
+    points = '<track id="0" label="eye"><points frame="3" points="1,2" outside="0"/></track>'
+    skeleton = track('<skeleton frame="3" outside="0" points="1,2"></skeleton>', points)
+    clips, problems = read(scan, {"clip.mp4": "", "clip.xml": xml(skeleton, track(box(0)))})
+    assert len(clips["clip.mp4"].tracks) == 1
+    assert problems == [("shape_not_supported", "clip.xml", "track 7")]
+
+
 def test_labels_without_a_track_are_told(scan: Any) -> None:
     head = xml(track(box(0)), labels="car,bus").replace(
         "</labels>", "<label><name>eye</name><parent>car</parent></label></labels>"
