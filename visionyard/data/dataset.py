@@ -13,7 +13,7 @@ shards/<split>-NNNNN.tar   WebDataset convention: `key.jpg` (or `.png`, ...: as 
 | has_masks | whether boxes have masks: the data serve instance segmentation as well as detection |
 | item_counts, group_counts | by split |
 | class_counts | by split and class: `items` that show it, `boxes` of it |
-| splitting | mode, val_fraction, test_fraction, seed |
+| splitting | mode, val_fraction, test_fraction, seed, folds, fold, group_by, near_duplicates |
 | leak | the leak certificate, `visionyard.data.leaks.audit.LeakCertificate` |
 | health | problem_count, problems by code, unlabelled_count, background_count, other_class_boxes, other_class_items |
 | groups, groups_left_out | rows of group, split, count, the first 2000; how many more there are |
