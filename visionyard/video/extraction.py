@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import chain, count, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +18,7 @@ from visionyard.video.complaints import complaints
 from visionyard.video.decoding import DecodedFrame, PacketsMisleadError, VideoReader
 from visionyard.video.packets import Packets, read_packets
 from visionyard.video.records import ClipExtraction, ExtractionSettings, KeptFrame
-from visionyard.video.sampling import Due, at, every, shown_at, thin_evenly
+from visionyard.video.sampling import Due, at, every, shown_at, thin_evenly, tolerance_s
 from visionyard.video.selection import Choice, Look, choose, look_at
 
 # At high quality colour is kept at full resolution, as ImageMagick does from 90: on four real clips it is worth 0.3 to
@@ -79,7 +78,7 @@ def _extract(
 ) -> ClipExtraction:
     due = _due(packets, settings)
     if is_sparing:
-        frames = reader.frames_at(packets, _places(packets, due, tick_s=reader.tick_s))
+        frames = reader.frames_at(packets, packets.places_shown_at(due, tolerance_s=tolerance_s(reader.tick_s)))
     else:
         shown = shown_at(reader.frames(), due, tick_s=reader.tick_s)
         frames = (frame for frame in shown if not frame.picture.is_corrupt)
@@ -162,24 +161,8 @@ def _due(packets: Packets, settings: ExtractionSettings) -> Due:
     """
     if not settings.max_per_clip or _has_drops(settings):
         return every(settings.rate_hz)
-    places = _places(packets, every(settings.rate_hz), tick_s=Fraction(0))
+    places = packets.places_shown_at(every(settings.rate_hz), tolerance_s=Fraction(0))
     return at([packets.time_s(places[number]) for number in thin_evenly(len(places), settings.max_per_clip)])
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A frame of which only the packet is known."""
-
-    place: int
-    time_s: Fraction
-    duration_s: Fraction
-
-
-def _places(packets: Packets, due: Due, *, tick_s: Fraction) -> list[int]:
-    """Return the places in presentation order of the frames shown at the wanted instants."""
-    durations = chain(repeat(Fraction(0), len(packets.stamps) - 1), [packets.last_duration_s])
-    shown = map(_Shown, count(), packets.times_s(), durations)
-    return [frame.place for frame in shown_at(shown, due, tick_s=tick_s)]
 
 
 def _write(images: BinaryIO, frame: DecodedFrame, developed: _Developed) -> KeptFrame:

@@ -1,7 +1,8 @@
 """The packets of a video, read without decoding them: true times, and which of them a few wanted frames need."""
 
+import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -12,6 +13,7 @@ import av.error
 import numpy as np
 
 from visionyard.video.probe import has_presentation_stamps, open_video, video_info
+from visionyard.video.sampling import Due
 
 # Codecs and containers in which each packet holds one frame that is shown, and states when. Not so: VP8 (frames that
 # are never shown), MPEG-4 part 2 out of AVI (two frames in one packet), transport streams (packets are guessed).
@@ -50,9 +52,27 @@ class Packets:
         """Return when the frame at a place in presentation order is shown, from the earliest one."""
         return int(self.in_order[place] - self.in_order[0]) * self.tick_s
 
-    def times_s(self) -> Iterator[Fraction]:
-        """Yield when each frame is shown, from the earliest one, ascending."""
-        return map(self.time_s, range(len(self.stamps)))
+    def places_shown_at(self, due: Due, *, tolerance_s: Fraction) -> list[int]:
+        """Return the places of the frames that `sampling.shown_at` would yield, going from instant to instant.
+
+        Args:
+            due: The wanted instants.
+            tolerance_s: A frame counts as shown that much early.
+        """
+        count = len(self.stamps)
+        if not count:
+            return []
+        interval_s = self.time_s(count - 1) - self.time_s(count - 2) if count > 1 else tolerance_s
+        end_s = self.time_s(count - 1) + max(self.last_duration_s, interval_s)
+        places: list[int] = []
+        place = 0
+        while place < count and (instant := due(self.time_s(place) - tolerance_s)) is not None:
+            if instant >= end_s - tolerance_s:
+                break
+            tick = math.floor((instant + tolerance_s) / self.tick_s) + int(self.in_order[0])
+            places.append(int(np.searchsorted(self.in_order, tick, side="right")) - 1)
+            place = places[-1] + 1
+        return places or ([0] if count == 1 else [])
 
     def end_s(self, rate_hz: Fraction) -> Fraction:
         """Return when the frame shown last ends, from the earliest one; where no packet says, by the frame rate."""
@@ -78,7 +98,8 @@ class Packets:
                 before -= 1
             starts[keys[before]] += 1
             starts[packet + 1] -= 1
-        return _without_small_gaps(np.cumsum(starts[:-1]) > 0)
+        is_needed = np.cumsum(starts[:-1]) > 0
+        return is_needed if self.is_key.all() else _without_small_gaps(is_needed)
 
 
 def _without_small_gaps(is_needed: np.ndarray) -> np.ndarray:

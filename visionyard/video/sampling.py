@@ -120,19 +120,24 @@ def shown_at(frames: Iterable[AnyFrame], due: Due, *, tick_s: Fraction) -> Itera
         tick_s: Tick of the container's clock; a frame counts as shown that much early, at most 2 ms, since its time
             was rounded to it.
     """
-    tolerance_s = min(tick_s, _MAX_TOLERANCE_S)
+    early_s = tolerance_s(tick_s)
     previous: AnyFrame | None = None
-    interval_s = tolerance_s
+    interval_s = early_s
     for frame in frames:
         if previous is not None:
             interval_s = frame.time_s - previous.time_s
-            if _is_due(due, previous.time_s - tolerance_s, frame.time_s - tolerance_s):
+            if _is_due(due, previous.time_s - early_s, frame.time_s - early_s):
                 yield previous
         previous = frame
     if previous is not None:
         end_s = previous.time_s + max(previous.duration_s, interval_s)
-        if _is_due(due, previous.time_s - tolerance_s, end_s - tolerance_s) or previous.time_s == 0:
+        if _is_due(due, previous.time_s - early_s, end_s - early_s) or previous.time_s == 0:
             yield previous
+
+
+def tolerance_s(tick_s: Fraction) -> Fraction:
+    """Return how early a frame counts as shown, by the tick of its clock."""
+    return min(tick_s, _MAX_TOLERANCE_S)
 
 
 def _is_due(due: Due, start_s: Fraction, end_s: Fraction) -> bool:
