@@ -62,6 +62,7 @@ class _File:
         owners: For each annotation the number of its image's id.
         starts: For each annotation its first byte.
         stops: For each annotation the byte behind it.
+        annotation_ids: Of those that have a number.
     """
 
     name: str
@@ -73,6 +74,7 @@ class _File:
     owners: "array[int]" = field(default_factory=lambda: array("q"))
     starts: "array[int]" = field(default_factory=lambda: array("q"))
     stops: "array[int]" = field(default_factory=lambda: array("q"))
+    annotation_ids: "array[int]" = field(default_factory=lambda: array("q"))
 
 
 def evidence(tree: SourceTree) -> str:
@@ -153,7 +155,7 @@ def _scan(tree: SourceTree, source: SourceFile, problems: Problems) -> _File:
             _add_image(file, each, problems)
         else:
             _add_annotation(file, each, is_told, problems)
-    _check_owners(file, problems)
+    _check_ids(file, problems)
     return file
 
 
@@ -189,10 +191,13 @@ def _add_annotation(file: _File, each: JsonValue, is_told: set[str], problems: P
         file.starts.append(each.start)
         file.stops.append(each.stop)
         file.categories.use(each.value["category_id"])
+        annotation_id = each.value.get("id")
+        if type(annotation_id) is int and abs(annotation_id) < 1 << 63:
+            file.annotation_ids.append(annotation_id)
 
 
-def _check_owners(file: _File, problems: Problems) -> None:
-    """Leave one image for each id; say which annotations have none, and whose id is another's, too."""
+def _check_ids(file: _File, problems: Problems) -> None:
+    """Leave one image for each id; say which annotations have none, and which ids are another's, too."""
     entries: dict[Hashable, _Entry] = {}
     doubtful: dict[Hashable, None] = {}
     for entry in file.entries:
@@ -215,18 +220,22 @@ def _check_owners(file: _File, problems: Problems) -> None:
         )
         problems.add("labels_without_image", file.name, message)
     file.entries = list(entries.values())
+    ids, repeats = np.unique(np.asarray(file.annotation_ids, np.int64), return_counts=True)
+    if len(repeated := ids[repeats > 1]):
+        message = f"{len(repeated)} ids stand more than once, such as {repeated[0]}; all annotations are kept"
+        problems.add("duplicate_annotation_id", file.name, message)
 
 
 def _items(tree: SourceTree, files: list[_File], problems: Problems) -> Iterator[SourceImage]:
     labelled = _labelled_images(tree, files, problems)
-    orders = [_Annotations(tree, file) for file in files]
+    annotations = [_Annotations(tree, file) for file in files]
     for image in tree.images():
         if image.name not in labelled:
             problems.add("image_without_labels", image.name, "no COCO file lists it; kept as unlabelled")
             yield SourceImage(image, published_split=split_of_path(image.path))
             continue
         place, entry = labelled[image.name]
-        labels = orders[place].labels_of(entry, problems) if files[place].has_annotations else None
+        labels = annotations[place].labels_of(entry, problems) if files[place].has_annotations else None
         yield SourceImage(image, labels=labels, published_split=files[place].split or split_of_path(image.path))
 
 

@@ -21,7 +21,13 @@ MASK = Mask.from_array(DISC)
 
 
 def annotation(**values: Any) -> dict[str, Any]:
-    return {"id": 7, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 5.5], **values}
+    return {
+        "id": 8 if values.get("category_id") == 3 else 7,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [10, 20, 30, 5.5],
+        **values,
+    }
 
 
 def image(image_id: Any = 1, file_name: str = "a.jpg", **values: Any) -> dict[str, Any]:
@@ -182,11 +188,16 @@ def test_faulty_annotations(scan: Any, values: dict[str, Any], code: str, count:
 
 def test_a_box_left_out_is_that_around_its_mask(scan: Any) -> None:
     polygon, runs = [[10, 20, 40, 20, 40, 25.5]], {"size": [50, 100], "counts": MASK.counts}
-    first, second = annotation(segmentation=polygon), annotation(segmentation=runs)
+    first, second = annotation(segmentation=polygon), annotation(segmentation=runs, id=9)
     del first["bbox"], second["bbox"]
     labels, problems = one(scan, first, second)
     assert [box.xyxy for box in labels.boxes[1:]] == [(10, 20, 40, 25.5), (9, 4, 32, 27)]
     assert problems == []
+
+
+def test_annotation_ids_that_stand_twice_are_told(scan: Any) -> None:
+    labels, problems = one(scan, annotation(), annotation(), annotation(id=10**30), annotation(id="x"))
+    assert (len(labels.boxes), problems) == (5, [("duplicate_annotation_id", "")])
 
 
 def test_annotations_without_an_image(scan: Any) -> None:
