@@ -76,7 +76,10 @@ def run_one(kind: str, folder: Path) -> None:
         ingest(str(folder), folder.with_name("out") / "sources")
     seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"RESULT {seconds:.2f} {used.ru_utime + used.ru_stime:.2f} {used.ru_maxrss / 1024:.0f}")
+    # Not ru_maxrss, which remembers the size of the process that this one was forked from.
+    status = Path("/proc/self/status").read_text().split()
+    peak_kb = int(status[status.index("VmHWM:") + 1])
+    print(f"RESULT {seconds:.2f} {used.ru_utime + used.ru_stime:.2f} {peak_kb / 1024:.0f}")
 
 
 def measure(kind: str, count: int, source: Path) -> tuple[float, float, float]:
