@@ -7,8 +7,10 @@ often write `../train/images`, which leads nowhere. CVAT and Darknet write them 
 Source: Ultralytics documentation, dataset formats detect, segment, obb and pose; Darknet, `obj.data`.
 """
 
+import re
 import reprlib
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,6 +28,8 @@ MAX_SETTINGS_BYTES = 256 << 10
 # Of a path, beyond what any system takes; each beginning is tried.
 _MOST_FOLDERS = 100
 _SPLIT_KEYS: tuple[tuple[str, Split], ...] = (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test"))
+_BRACKETS = re.compile(r"[\[\]{}]")
+_MOST_NESTED = 50
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -108,11 +112,19 @@ def _load(tree: SourceTree, name: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         if path.name in NAME_LISTS:
             return {**_darknet(tree, name), "names": [line.strip() for line in text.splitlines() if line.strip()]}
+        _check_nesting(text)
         values = yaml.load(text, _TextLoader)  # noqa: S506  # it is a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: not valid YAML ({reason}); expected a line such as names: [cone, cube]") from None
     return values if isinstance(values, dict) else {}
+
+
+def _check_nesting(text: str) -> None:
+    """Refuse brackets in brackets without end, over which the parser would take seconds before it gives up."""
+    depths = accumulate(1 if each in "[{" else -1 for each in _BRACKETS.findall(text))
+    if max(depths, default=0) > _MOST_NESTED:
+        raise ValueError(f"brackets stand more than {_MOST_NESTED} deep in one another")
 
 
 def _darknet(tree: SourceTree, name: str) -> dict[str, str]:

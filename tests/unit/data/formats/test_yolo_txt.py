@@ -64,6 +64,7 @@ def test_class_names(scan: Any, name: str, content: str, classes: list[str]) -> 
         pytest.param("names: []", "expected names as a list", id="empty"),
         pytest.param("names: cone", "expected names as a list or as numbers to names, got 'cone'", id="a word"),
         pytest.param("names: [a", "data.yaml: not valid YAML", id="no YAML"),
+        pytest.param("names: " + "[" * 9000, r"not valid YAML \(brackets stand more than 50 deep", id="nested"),
         pytest.param("names: !!python/object/apply:os.system ['id']", "not valid YAML", id="code"),
         pytest.param("train: images", "no data.yaml with class names found", id="no names"),
     ],
