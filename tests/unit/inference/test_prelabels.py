@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.labelled_sets import read_back
 from visionyard.data.dataset import Dataset
 from visionyard.data.items import Problems
 from visionyard.errors import ConfigError, DataError
@@ -85,6 +86,17 @@ def test_boxes_stand_in_label_studios_predictions(pictures: Any, tiny_model: Any
     config = ElementTree.parse(tmp_path / "task/label_config.xml")
     assert {label.get("value") for label in config.iter("Label")} == set(predictor.classes)
     assert report.image_count == len(tasks) == 6
+
+
+def test_a_task_that_is_handed_back_as_it_is_has_the_models_boxes(pictures: Any, tiny_model: Any, tmp_path: Path):
+    predictor = Predictor.from_model(tiny_model("detection"))
+    _write(predictor, pictures("detection"), tmp_path / "task", "cvat", confidence_threshold=0.5)
+    for image in read_back(tmp_path / "task", tmp_path / "read", "auto").images():
+        (expected,) = predictor.predict([image.pixels()], confidence_threshold=0.5)
+        named = [predictor.classes[int(class_id)] for class_id in expected.class_ids]
+        assert [box.class_name for box in image.item.boxes or ()] == named
+        found = [box.xyxy for box in image.item.boxes or ()]
+        assert np.allclose(np.array(found), np.clip(expected.xyxy, 0, [image.item.width, image.item.height] * 2))
 
 
 @pytest.mark.parametrize(("confidence", "blank_count"), [(None, 0), (1.1, 6)])
