@@ -1,7 +1,7 @@
 """Items of both input artifacts as compact records: the metadata of a whole dataset in memory, never its images.
 
-With three boxes an item costs about 1.1 kB at the peak of the stage (benchmarks/data_packing.py), so a million labelled
-images take about 1 GB.
+With three boxes an item costs about 1.1 kB (benchmarks/data_packing.py, without the audit's sketches), so a million
+labelled images take about 1 GB; a mask adds about 0.3 kB (the same with --masks).
 """
 
 from array import array
