@@ -63,6 +63,7 @@ class StreamedDataset(Dataset):
         """
         # Not Dataset's: that one reads them from a folder.
         self.folder = Path(name)
+        self._name = name
         self.info = source.info
         self.task = self.info["task"]
         self.classes = self.info["classes"]
@@ -138,7 +139,7 @@ class StreamedDataset(Dataset):
             data = self.read(sample.blob)
         if sha256_bytes(data) != sample.sha256:
             raise ArtifactError(
-                f"{self.folder}: {sample.key} has not the SHA-256 {sample.sha256} that the index tells of; the dataset "
+                f"{self._name}: {sample.key} has not the SHA-256 {sample.sha256} that the index tells of; the dataset "
                 "in the store was altered; push it again"
             )
         return data
