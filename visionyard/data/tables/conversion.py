@@ -26,7 +26,10 @@ def as_plain(values: Any, missing: Sequence[str]) -> Any | None:
         numbers = values.cast(pa.float64(), safe=False)
         return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
     if pa.types.is_temporal(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        values, kind = values.cast(pa.string()), pa.string()
+        try:
+            values, kind = values.cast(pa.string()), pa.string()
+        except pa.ArrowNotImplementedError:  # durations and half of the clock types
+            return None
     if not pa.types.is_string(kind):
         return None
     stripped = pc.utf8_trim_whitespace(values)

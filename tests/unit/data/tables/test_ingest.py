@@ -101,6 +101,14 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     assert noted(tmp_path) == {"column_not_supported": "list", "row_without_target": "whole"}
 
 
+def test_texts_that_are_no_texts(tmp_path: Path) -> None:
+    texts = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\2\0\0\0\4\0\0\0"), pa.py_buffer(b"\x80\x81ok"))
+    (tmp_path / "in").mkdir()
+    parquet.write_table(pa.table({"kind": texts}), tmp_path / "in" / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: cannot be read as Parquet: .*UTF8"):
+        bring(tmp_path, {})
+
+
 def column(values: list[str]) -> str:
     return text([(value, "ab"[number % 2]) for number, value in enumerate(values)], ("x", "kind"))
 
