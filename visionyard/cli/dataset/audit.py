@@ -15,6 +15,7 @@ from visionyard.cli.dataset.opening import (
     RateOption,
     SourceArgument,
     is_version_path,
+    shown,
     staged,
 )
 from visionyard.cli.dataset.printing import columns
@@ -63,7 +64,7 @@ def _print(source: str, values: Mapping[str, Any]) -> None:
     from visionyard.data.leaks.audit import leak_summary
 
     verdict = "[red]the split leaks[/red]" if values["is_leaky"] else "[green]no leak found[/green]"
-    output.print(f"{escape(source)}: {verdict}; {escape(leak_summary(values))}", soft_wrap=True)
+    output.print(f"{escape(shown(source))}: {verdict}; {escape(leak_summary(values))}", soft_wrap=True)
     table = columns("In two splits", "Count", title="")
     table.add_row("groups (clips, scenes)", f"{values['group_overlap']:,}")
     table.add_row("pairs of identical images", f"{values['identical_images']:,}")

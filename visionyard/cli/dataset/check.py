@@ -15,6 +15,7 @@ from visionyard.cli.dataset.opening import (
     is_version_path,
     opened,
     opened_table,
+    shown,
     staged,
 )
 from visionyard.cli.dataset.printing import counted, print_problems
@@ -68,7 +69,7 @@ def _print(source: str, report: "CheckReport", unit: str) -> None:
     from visionyard.data.inspection.checking import ADVICE_CODES
 
     usable = f"{report.usable_count:,} of {counted(report.item_count, unit)} can be used"
-    output.print(f"{source}: {usable}, {counted(report.serious_count, 'problem')}", markup=False, soft_wrap=True)
+    output.print(f"{shown(source)}: {usable}, {counted(report.serious_count, 'problem')}", markup=False, soft_wrap=True)
     advice = [problem for problem in report.problems if problem.code in ADVICE_CODES]
     serious = [problem for problem in report.problems if problem.code not in ADVICE_CODES]
     print_problems(output, serious, title="Problems")

@@ -54,7 +54,7 @@ def inspect_command(
     with opened_table(source, kind, target) as table:
         if table is not None:
             if page is not None:
-                raise ConfigError(f"--html {page}: {source} is a table, which has no pictures; leave it out")
+                raise ConfigError(f"--html {page}: {table.label} is a table, which has no pictures; leave it out")
             tell_table(table, is_json=is_json)
             return
     with opened(source, kind, rate_hz) as labelled:

@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 
 from visionyard.errors import ConfigError
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from visionyard.config.run_config import SourceKind
     from visionyard.data.inspection.tables import OpenTable
     from visionyard.data.labelled import LabelledSet
+
+errors = Console(stderr=True, highlight=False)
 
 SOURCE_HELP = "A dataset version's folder; or raw input: a folder, an archive, an s3:// or http(s) address."
 SourceArgument = Annotated[str, typer.Argument(help=SOURCE_HELP, metavar="DATA")]
@@ -23,6 +27,13 @@ FormatOption = Annotated[
 RateOption = Annotated[float, typer.Option("--rate-hz", help="Frames taken per second of video in raw input.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Of a table: the column to be learnt, as data.target.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def shown(source: str) -> str:
+    """Return a source fit for a message, without what may hold secrets."""
+    from visionyard import storage
+
+    return storage.shown(source)
 
 
 @contextmanager
@@ -42,7 +53,7 @@ def opened(source: str, kind: str, rate_hz: float) -> "Iterator[LabelledSet]":
         yield version_images(Path(source))
         return
     with staged(source, kind, rate_hz) as (sources, frames):
-        yield staged_images(sources, frames, label=source)
+        yield staged_images(sources, frames, label=shown(source))
 
 
 def is_version_path(source: str, kind: str) -> bool:
@@ -85,7 +96,7 @@ def opened_table(source: str, kind: str, target_column: str) -> "Iterator[OpenTa
         with TemporaryDirectory(prefix="visionyard-") as scratch:
             sources = Path(scratch, "sources")
             ingest(source, sources, kind="table", target_column=target_column)
-            yield open_ingested_table(sources, label=source)
+            yield open_ingested_table(sources, label=shown(source))
 
 
 @contextmanager
@@ -102,6 +113,8 @@ def staged(source: str, kind: str, rate_hz: float, *, group_pattern: str = "") -
         raise ConfigError("--format table: this command takes images; `inspect` and `check` take tables")
     with TemporaryDirectory(prefix="visionyard-") as scratch:
         sources, frames = Path(scratch, "sources"), Path(scratch, "frames")
-        ingest(source, sources, kind=cast("SourceKind", kind), group_pattern=group_pattern)
-        extract_frames(sources, frames, rate_hz=rate_hz)
+        # On a terminal only, and gone before anything is printed.
+        with errors.status(f"reading {escape(shown(source))}"):
+            ingest(source, sources, kind=cast("SourceKind", kind), group_pattern=group_pattern)
+            extract_frames(sources, frames, rate_hz=rate_hz)
         yield sources, frames

@@ -1,5 +1,9 @@
 import json
+import shutil
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -49,3 +53,19 @@ def test_what_cannot_be_checked_is_refused(dataset_command: Any, tmp_path: Path,
     (folder / "index.parquet").unlink()
     with pytest.raises(ArtifactError, match=r"index\.parquet: the index is missing"):
         dataset_command("check", folder)
+
+
+class _Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_secret_in_an_address_is_not_told(dataset_command: Any, voc_folder: Path, tmp_path: Path):
+    archive = shutil.make_archive(str(tmp_path / "data"), "zip", voc_folder)
+    handler = partial(_Silent, directory=str(Path(archive).parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        done = dataset_command("check", f"http://user:hunter2@127.0.0.1:{server.server_port}/data.zip?token=hunter3")
+        server.shutdown()
+    assert "2 of 3 images" in done.output
+    assert "hunter" not in done.output
