@@ -19,12 +19,17 @@ import numpy as np
 
 from visionyard.data.leaks.sketches import CORNER_COUNT, VARIANTS, Sketches
 
-# Rows that follow in an order and are compared; more finds no more planted pairs, and costs in proportion.
+# Rows that follow in an order and are compared, in sets of any size; more finds no more planted pairs. Among frames of
+# one camera more are found, so sets whose comparisons take less than some seconds get up to the larger number.
 WINDOW = 4
+_LARGEST_WINDOW = 32
+_CHEAP_COMPARISONS = 24_000_000
 _ORDERS = 8
 _KEY_BYTES = 8
 # Pairs whose corners are looked at in one step: some ten megabytes.
 _BATCH = 16_384
+# Rows compared in one step: some ten megabytes, in place of 18 kB an image.
+_COMPARED_ROWS = 131_072
 # Bits of 256 that may differ. Of corners in planted pairs 95 % differ in at most 36 (median 9); of prints, see
 # benchmarks/leak_audit.py.
 _MAX_CORNER_BITS = 36
@@ -146,8 +151,14 @@ def similar_rows(rows: np.ndarray, max_bits: int) -> Iterator[tuple[np.ndarray, 
         shuffled = rng.permutation(len(rows))
         key = np.ascontiguousarray(rows[:, places[turn % 4]]).view(">u8").ravel().astype(np.uint64)
         order = shuffled[np.argsort(key[shuffled], kind="stable")]
-        for step in range(1, min(WINDOW, len(order) - 1) + 1):
-            first, second = order[:-step], order[step:]
-            bits = np.bitwise_count(words[first] ^ words[second]).sum(axis=1)
-            is_near = bits <= max_bits
-            yield first[is_near], second[is_near]
+        for step in range(1, min(_window(len(rows)), len(rows) - 1) + 1):
+            for begin in range(0, len(rows) - step, _COMPARED_ROWS):
+                end = min(begin + _COMPARED_ROWS, len(rows) - step)
+                first, second = order[begin:end], order[begin + step : end + step]
+                bits = np.bitwise_count(words[first] ^ words[second]).sum(axis=1)
+                is_near = bits <= max_bits
+                yield first[is_near], second[is_near]
+
+
+def _window(row_count: int) -> int:
+    return max(WINDOW, min(_LARGEST_WINDOW, _CHEAP_COMPARISONS // (_ORDERS * max(1, row_count))))
