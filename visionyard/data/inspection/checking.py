@@ -50,7 +50,7 @@ class CheckReport:
     Attributes:
         item_count: Images (rows of a table) looked at.
         usable_count: Of these, those that can be trained on.
-        problems: All problems, those of reading the source first.
+        problems: All problems; of raw input those of reading it first.
     """
 
     item_count: int
@@ -78,12 +78,12 @@ class CheckReport:
 def check_version(labelled: LabelledSet) -> CheckReport:
     """Read every image and mask of a dataset version: the bytes must be those of its index, and decode.
 
-    Its own list of problems comes first: they were found, and dealt with, when it was made.
+    Its own list of problems is left out: they were found, and dealt with, when it was made.
 
     Args:
         labelled: The images of the version.
     """
-    problems = Problems(list(labelled.problems))
+    problems = Problems()
     usable_count = 0
     for done, image in enumerate(labelled.images(), start=1):
         events.progress(done, labelled.item_count, unit="image", label="checking")

@@ -17,6 +17,14 @@ def test_a_sound_version_passes(dataset_command: Any, tiny_dataset: Any):
     assert "15 of 15 images can be used, 0 problems" in done.stdout
 
 
+def test_what_was_dealt_with_when_a_version_was_made_is_no_problem_of_it(dataset_command: Any, tiny_dataset: Any):
+    folder = tiny_dataset("detection")
+    problem = {"code": "box_without_area", "file": "a.xml", "item": "object 1", "message": "has no area; dropped"}
+    (folder / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    assert dataset_command("check", folder, "--strict").exit_code == 0
+    assert "box_without_area" in dataset_command("inspect", folder).stdout
+
+
 def test_an_altered_image_is_named(dataset_command: Any, tiny_dataset: Any):
     folder = tiny_dataset("detection")
     (shard,) = folder.glob("shards/val-*.tar")
