@@ -64,7 +64,8 @@ def _print(source: str, values: Mapping[str, Any]) -> None:
     from visionyard.data.leaks.audit import leak_summary
 
     verdict = "[red]the split leaks[/red]" if values["is_leaky"] else "[green]no leak found[/green]"
-    output.print(f"{escape(shown(source))}: {verdict}; {escape(leak_summary(values))}", soft_wrap=True)
+    summary = f"; {escape(leak_summary(values))}" if values["is_leaky"] else ""
+    output.print(f"{escape(shown(source))}: {verdict}{summary}", soft_wrap=True)
     table = columns("In two splits", "Count", title="")
     table.add_row("groups (clips, scenes)", f"{values['group_overlap']:,}")
     table.add_row("pairs of identical images", f"{values['identical_images']:,}")
