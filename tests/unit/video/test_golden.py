@@ -1,6 +1,7 @@
 """Clips made by the ffmpeg command: times against ffprobe, pixels against ffmpeg's own conversion."""
 
 import json
+import random
 import shlex
 import shutil
 import subprocess
@@ -219,6 +220,19 @@ def test_a_damaged_end_is_left_out_and_told(arguments: str, damage: str, tmp_pat
     assert code == "clip_truncated"
     assert f"{100 - extraction.frame_count} frames and " in message
     assert " s are lost" in message
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bits_that_flipped_give_the_same_frames_whatever_the_threads(seed: int, tmp_path: Path) -> None:
+    path = make(tmp_path, "B-frames")
+    data, generator = bytearray(path.read_bytes()), random.Random(seed)
+    first = data.index(b"mdat") + 1000
+    for _ in range(3):
+        data[generator.randrange(first, data.index(b"moov", first))] ^= 1 << generator.randrange(8)
+    path.write_bytes(data)
+    results = [extract(path, rate_hz=5.0, thread_count=thread_count) for thread_count in (1, 2, 4)]
+    assert results[0] == results[1] == results[2]
+    assert [code for code, _ in results[0][0].complaints] == ["clip_damaged"]
 
 
 def test_packets_that_mislead_are_not_believed(
