@@ -53,7 +53,7 @@ lint: .venv/installed .venv/bin/helm ## Style, docstrings, common faults, made p
 
 # Type checkers and the import contracts cannot see through an editable install's import hook.
 build/checked: .venv/installed $(shell find visionyard components pipelines -name '*.py' 2>/dev/null)
-	rm -rf build/checked && $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --target build/checked .
+	rm -rf build/checked build/lib && $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --target build/checked .
 	@touch $@
 
 types: build/checked ## Type checks, strict
