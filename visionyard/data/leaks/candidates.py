@@ -51,16 +51,21 @@ def candidate_pairs(sketches: Sketches) -> np.ndarray:
         (K, 3) int64, sorted, each once: first image, second image (larger), and the variant (a row of `VARIANTS`) of
         one that is like the other.
     """
-    codes = np.unique(np.concatenate([_by_prints(sketches), _by_corners(sketches)]))
+    # In an order of their own: which of many equal rows are compared must not depend on the names of the files.
+    order = np.lexsort(
+        np.ascontiguousarray(sketches.prints.reshape(sketches.count, 32 * len(VARIANTS))).view(np.uint64).T
+    )
+    codes = np.unique(np.concatenate([_by_prints(sketches, order), _by_corners(sketches, order)]))
     pairs, variants = np.divmod(codes, len(VARIANTS))
     return np.stack([*np.divmod(pairs, max(1, sketches.count)), variants], axis=1)
 
 
-def _by_prints(sketches: Sketches) -> np.ndarray:
+def _by_prints(sketches: Sketches, order: np.ndarray) -> np.ndarray:
     """Return codes of pairs of images whose prints agree."""
-    image = np.repeat(np.flatnonzero(sketches.has_structure), len(VARIANTS))
+    images = order[sketches.has_structure[order]]
+    image = np.repeat(images, len(VARIANTS))
     variant = np.tile(np.arange(len(VARIANTS)), len(image) // len(VARIANTS))
-    rows = sketches.prints[sketches.has_structure].reshape(-1, 32)
+    rows = sketches.prints[images].reshape(-1, 32)
     codes = [np.zeros(0, dtype=np.int64)]
     for first, second in similar_rows(rows, _MAX_PRINT_BITS):
         first, second = _of_two_images(first, second, image, variant)
@@ -68,10 +73,11 @@ def _by_prints(sketches: Sketches) -> np.ndarray:
     return np.concatenate(codes)
 
 
-def _by_corners(sketches: Sketches) -> np.ndarray:
+def _by_corners(sketches: Sketches, order: np.ndarray) -> np.ndarray:
     """Return codes of pairs of images of which some corners agree in descriptor and arrangement."""
-    in_use = np.arange(CORNER_COUNT) < sketches.corner_counts[:, None]
-    image, variant, corner = np.nonzero(np.repeat(in_use[:, None], len(VARIANTS), axis=1))
+    in_use = np.arange(CORNER_COUNT) < sketches.corner_counts[order, None]
+    place, variant, corner = np.nonzero(np.repeat(in_use[:, None], len(VARIANTS), axis=1))
+    image = order[place]
     image, variant, corner = image.astype(np.int32), variant.astype(np.int8), corner.astype(np.int8)
     rows = sketches.descriptors[image, variant, corner]
     found = []
@@ -82,8 +88,8 @@ def _by_corners(sketches: Sketches) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     first, second = np.divmod(np.unique(np.concatenate(found)), len(rows))
     codes = _codes(image[first], image[second], variant[first] + variant[second], sketches.count)
-    order = np.argsort(codes, kind="stable")
-    codes, starts, counts = np.unique(codes[order], return_index=True, return_counts=True)
+    by_pair = np.argsort(codes, kind="stable")
+    codes, starts, counts = np.unique(codes[by_pair], return_index=True, return_counts=True)
     is_enough = counts >= _MIN_CORNERS
     codes, starts, counts = codes[is_enough], starts[is_enough], counts[is_enough]
     points = sketches.points[image, variant, corner]
@@ -92,7 +98,7 @@ def _by_corners(sketches: Sketches) -> np.ndarray:
         part = slice(begin, begin + _BATCH)
         listed = starts[part, None] + np.arange(_MAX_LISTED)
         is_there = np.arange(_MAX_LISTED) < counts[part, None]
-        matches = order[np.where(is_there, listed, starts[part, None])]
+        matches = by_pair[np.where(is_there, listed, starts[part, None])]
         is_arranged[part] = _are_arranged(points[first[matches]], points[second[matches]], is_there)
     return codes[is_arranged]
 

@@ -58,6 +58,9 @@ def confirm(sketches: Sketches, first: int, second: int, variant: int) -> float:
         second: Another.
         variant: As which variant the first is compared.
     """
+    # One picture is laid over the other, always the same one: the score must not depend on the order of the files.
+    if sketches.prints[first, 0].tobytes() > sketches.prints[second, 0].tobytes():
+        first, second = second, first
     one = flipped(np.asarray(sketches.thumbnails[first]))[variant]
     other = np.asarray(sketches.thumbnails[second])
     score = _agreement(one, other, _shift(one, other))

@@ -17,9 +17,9 @@ import numpy as np
 
 from visionyard.data.leaks.sketches import Sketches
 
-# Unrelated pictures correlate by 0.0 +- 0.3 and differ in 128 +- 25 of 256 bits; frames of one shot of ../shared/data's
-# videos at 2 Hz correlate by 0.5 or more, or differ in 90 bits at most.
-_MAX_CORRELATION = 0.5
+# So 94 % of 2,000 pairs of unrelated pictures (benchmarks/leak_audit.py) are told apart, and 0.7 % of neighbours among
+# the frames of the sample's clips, whose ground moves, at 5 Hz.
+_MAX_CORRELATION = 0.55
 _MIN_BITS = 90
 _SHIFT_PX = 8
 
