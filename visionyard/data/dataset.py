@@ -145,7 +145,7 @@ class Dataset:
 
     @property
     def is_leaky(self) -> bool:
-        """Whether a group or an identical image stands in two splits."""
+        """Whether a group or an identical image stands in two splits, or near-duplicates beyond the leak budget."""
         return bool(self.info["leak"]["is_leaky"])
 
     @property
