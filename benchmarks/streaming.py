@@ -185,7 +185,7 @@ def _reading_ahead(dataset: Dataset, drawn: np.ndarray) -> Iterator[None]:
 
 def stall(folder: Path) -> None:
     """Train ResNet-18 at 160 px on the CPU from a folder and from the store, and time the waiting for batches."""
-    write_made_dataset(folder / "set", 640, size_px=320, quality=60)
+    write_made_dataset(folder / "set", 384, size_px=320, quality=60)
     rows = [("folder", *_waits(Dataset(folder / "set")))]
     with delayed_store(folder) as store:
         push(folder / "set", store, tag="made:v1")
