@@ -2,6 +2,7 @@
 
 from heapq import nsmallest
 from math import log10
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,32 @@ _SHARPNESS_EDGES = tuple(step / 10 for step in range(51))
 _EXTREME_COUNT = 6
 
 
+class Look(NamedTuple):
+    """How one image looks.
+
+    Attributes:
+        brightness: Mean grey level, 0 to 255.
+        contrast: Standard deviation of the grey levels.
+        sharpness: log10 of 1 + the variance of the Laplacian, see `visionyard.video.selection.sharpness`.
+    """
+
+    brightness: float
+    contrast: float
+    sharpness: float
+
+
+def measure_look(data: bytes) -> Look:
+    """Decode an encoded image, small, and measure it.
+
+    Raises:
+        MediaError: It cannot be decoded.
+    """
+    picture = open_thumbnail(data, _SIDE_PX)
+    picture.thumbnail((_SIDE_PX, _SIDE_PX), reducing_gap=3.0)
+    grey = np.asarray(picture)
+    return Look(float(grey.mean()), float(grey.std()), log10(1 + sharpness(grey)))
+
+
 class LooksTally:
     """Looks at images and keeps the distribution and the extremes."""
 
@@ -31,19 +58,16 @@ class LooksTally:
         """Decode an image, small, and measure it."""
         self._measured_count += 1
         try:
-            picture = open_thumbnail(image.image_bytes(), _SIDE_PX)
+            look = measure_look(image.image_bytes())
         except MediaError:
             self._unreadable_count += 1
             return
-        picture.thumbnail((_SIDE_PX, _SIDE_PX), reducing_gap=3.0)
-        grey = np.asarray(picture)
-        brightness, sharp = float(grey.mean()), log10(1 + sharpness(grey))
-        self._brightness.add([brightness])
-        self._sharpness.add([sharp])
+        self._brightness.add([look.brightness])
+        self._sharpness.add([look.sharpness])
         for name, value, order in (
-            ("darkest", brightness, 1),
-            ("brightest", brightness, -1),
-            ("blurriest", sharp, 1),
+            ("darkest", look.brightness, 1),
+            ("brightest", look.brightness, -1),
+            ("blurriest", look.sharpness, 1),
         ):
             self._keep(name, Extreme(image.item.key, image.item.source, round(value, 3)), order)
 

@@ -1,0 +1,80 @@
+"""Images that are the same, or look alike, and whose labels say different things.
+
+Frames of one fixed camera look alike and rightly differ in label, where what is to be learnt is the only difference: a
+person judges, so pairs are told with how much of them agrees.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from visionyard.data.dataset import Dataset, Sample
+from visionyard.data.leaks.near_duplicates import find_near_duplicates
+from visionyard.data.leaks.sketches import make_sketches
+from visionyard.data.quality.suspects import Suspect
+from visionyard.digests import sha256_bytes
+
+
+def contradictions(dataset: Dataset, samples: Sequence[Sample]) -> Iterator[Suspect]:
+    """Yield pairs of images that are the same or look alike and are labelled differently.
+
+    Of images with the same bytes any difference of the labels counts; of images that look alike only the classes that
+    they show, since a crop or a flip moves boxes. Semantic masks are compared for images with the same bytes only.
+
+    Args:
+        dataset: The version.
+        samples: All its images.
+
+    Raises:
+        MediaError: An image cannot be decoded; names it.
+    """
+    same: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        same[sample.sha256].append(sample)
+    for alike in same.values():
+        for other in alike[1:]:
+            if _label(dataset, alike[0]) != _label(dataset, other):
+                yield _pair("same_image_other_label", dataset, alike[0], other, 1.0)
+    if dataset.task == "semantic_segmentation":
+        return
+    sketches = make_sketches(
+        [partial(dataset.image_bytes, sample) for sample in samples], [sample.source for sample in samples]
+    )
+    found = find_near_duplicates(sketches)
+    for (first, second), score in zip(found.pairs.tolist(), found.scores.tolist(), strict=True):
+        one, other = samples[first], samples[second]
+        if one.sha256 != other.sha256 and _shown(one) != _shown(other):
+            yield _pair("look_alike_other_label", dataset, one, other, score)
+
+
+def _shown(sample: Sample) -> frozenset[int]:
+    return frozenset(sample.class_ids.tolist())
+
+
+def _label(dataset: Dataset, sample: Sample) -> object:
+    if sample.mask_blob is not None:
+        return sha256_bytes(dataset.read(sample.mask_blob))
+    boxes = sample.xyxy.round().astype(int).tolist() if len(sample.xyxy) else []
+    return sorted(zip(sample.class_ids.tolist(), boxes or [[]] * len(sample.class_ids), strict=True))
+
+
+def _pair(kind: str, dataset: Dataset, one: Sample, other: Sample, score: float) -> Suspect:
+    first, second = _words(dataset, one), _words(dataset, other)
+    told = f"{first} here, {second} in {other.source} ({other.split})"
+    if first == second:
+        told = f"{first} here and in {other.source} ({other.split}), but not in the same places"
+    agreement = f"; {score:.0%} of the picture agrees" if kind == "look_alike_other_label" else ""
+    return Suspect(
+        kind=kind,
+        key=one.key,
+        source=one.source,
+        split=one.split,
+        message=told + agreement,
+        score=round(score, 3),
+        other_key=other.key,
+        other_source=other.source,
+    )
+
+
+def _words(dataset: Dataset, sample: Sample) -> str:
+    return ", ".join(dataset.classes[class_id] for class_id in sorted(_shown(sample))) or "nothing"
