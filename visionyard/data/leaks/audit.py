@@ -203,7 +203,7 @@ def _pair(places: Places) -> tuple[int, int]:
 def _clusters(images: Sequence[AuditedImage], duplicates: NearDuplicates) -> list[dict[str, Any]]:
     """Return the clusters, the largest first."""
     members: dict[int, list[int]] = {}
-    for position, root in sorted(join_groups(map(tuple, duplicates.pairs.tolist())).items()):
+    for position, root in sorted(_roots(duplicates.pairs).items()):
         members.setdefault(root, []).append(position)
     return [
         {
@@ -215,9 +215,14 @@ def _clusters(images: Sequence[AuditedImage], duplicates: NearDuplicates) -> lis
     ]
 
 
+def _roots(pairs: np.ndarray) -> dict[int, int]:
+    """Return, for each position that stands in a pair, the first position of its cluster."""
+    return join_groups((int(first), int(second)) for first, second in pairs[:, :2])
+
+
 def _near_examples(pairs: np.ndarray, scores: np.ndarray, count: int) -> list[tuple[str, float | None, int, int]]:
     """Return the pairs that agree most, of each cluster first one."""
-    root = join_groups(map(tuple, pairs.tolist()))
+    root = _roots(pairs)
     ranked = np.argsort(-scores, kind="stable").tolist()
     turns: Counter[int] = Counter()
     turn = {}
@@ -226,7 +231,7 @@ def _near_examples(pairs: np.ndarray, scores: np.ndarray, count: int) -> list[tu
         turn[row] = turns[cluster]
         turns[cluster] += 1
     chosen = sorted(ranked, key=lambda row: turn[row])[:count]
-    return [("near_duplicate", round(float(scores[row]), 3), *map(int, pairs[row])) for row in chosen]
+    return [("near_duplicate", round(float(scores[row]), 3), int(pairs[row, 0]), int(pairs[row, 1])) for row in chosen]
 
 
 def _example(images: Sequence[AuditedImage], kind: str, score: float | None, first: int, second: int) -> dict[str, Any]:

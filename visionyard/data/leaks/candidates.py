@@ -113,7 +113,7 @@ def _of_two_images(
 
 def _codes(first: np.ndarray, second: np.ndarray, variant: np.ndarray, count: int) -> np.ndarray:
     low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second)
-    return (low * count + high) * len(VARIANTS) + variant
+    return np.asarray((low * count + high) * len(VARIANTS) + variant)
 
 
 def _are_arranged(first: np.ndarray, second: np.ndarray, is_there: np.ndarray) -> np.ndarray:

@@ -137,8 +137,9 @@ def _refined(one: np.ndarray, other: np.ndarray, aligned: np.ndarray) -> np.ndar
     """Return the (2, 3) map after some steps on the pixels; as it was where these lead nowhere."""
     start = cv2.invertAffineTransform(aligned).astype(np.float32)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-3)
+    everywhere = np.ones_like(one, dtype=np.uint8)
     try:
-        _, found = cv2.findTransformECC(other, one, start, cv2.MOTION_AFFINE, criteria, None, 3)
+        _, found = cv2.findTransformECC(other, one, start, cv2.MOTION_AFFINE, criteria, everywhere, 3)
     except cv2.error:  # its iteration does not converge, or the pictures are uncorrelated
         return aligned
     refined = cv2.invertAffineTransform(found)

@@ -141,7 +141,7 @@ def _describe_corners(picture: np.ndarray, descriptors: np.ndarray, points: np.n
     """Write descriptors and points of each variant, corners in the same order; return how many."""
     height, width = picture.shape
     # Made anew: one object must not be used by two threads. The patch reaches 15 px, and so does the border.
-    orb = cv2.ORB_create(nfeatures=400, scaleFactor=1.2, nlevels=6, edgeThreshold=15, fastThreshold=4)
+    orb = cv2.ORB.create(nfeatures=400, scaleFactor=1.2, nlevels=6, edgeThreshold=15, fastThreshold=4)
     corners = _spread_out(orb.detect(picture, None), width, height)
     if not corners:
         return 0
