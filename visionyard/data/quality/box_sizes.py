@@ -56,7 +56,8 @@ class BoxTable:
     @property
     def sides(self) -> np.ndarray:
         """(N, 2) widths and heights, pixels."""
-        return self.xyxy[:, 2:] - self.xyxy[:, :2]
+        sides: np.ndarray = self.xyxy[:, 2:] - self.xyxy[:, :2]
+        return sides
 
     @property
     def share(self) -> np.ndarray:
@@ -78,8 +79,8 @@ def unusual_boxes(boxes: BoxTable, samples: Sequence[Sample], classes: Sequence[
     """
     area = np.log(boxes.share)
     aspect = np.log(boxes.sides[:, 0] / boxes.sides[:, 1])
-    is_cut = (boxes.xyxy[:, :2] <= _BORDER_PX).any(axis=1)
-    is_cut |= (boxes.xyxy[:, 2:] >= boxes.image_wh - _BORDER_PX).any(axis=1)
+    at_border = np.concatenate([boxes.xyxy[:, :2] <= _BORDER_PX, boxes.xyxy[:, 2:] >= boxes.image_wh - _BORDER_PX], 1)
+    is_cut: np.ndarray = np.logical_or.reduce(at_border, axis=1)
     for class_id, name in enumerate(classes):
         rows = np.flatnonzero(boxes.class_ids == class_id)
         whole = rows[~is_cut[rows]]

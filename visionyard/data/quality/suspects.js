@@ -26,7 +26,7 @@ function kindSection({ told: meaning, count: size, listed }) {
     lead(meaning.replace(/^./, (letter) => letter.toUpperCase()), ". The most suspicious come first",
       size > listed.length && `; ${count(listed.length)} of ${count(size)} are drawn, --json lists all`, "."),
     h("ul", { class: "cards is-large" }, listed.map((one) => h("li", { class: "card is-static" },
-      one.pictures.map((picture) => h("div", { class: "picture" }, h("img", { src: picture, alt: "", loading: "lazy", decoding: "async" }))),
+      one.pictures.map((picture) => h("div", { class: "picture" }, h("img", { src: picture, alt: "", decoding: "async" }))),
       h("span", { class: "caption" }, h("span", null, one.message),
         h("span", { class: "name", title: one.source }, `${one.split} · ${baseName(one.source)}`))))),
   ];
