@@ -64,10 +64,10 @@ def _by_prints(sketches: Sketches, order: np.ndarray) -> np.ndarray:
     """Return codes of pairs of images whose prints agree."""
     images = order[sketches.has_structure[order]]
     image = np.repeat(images, len(VARIANTS))
-    variant = np.tile(np.arange(len(VARIANTS)), len(image) // len(VARIANTS))
-    rows = sketches.prints[images].reshape(-1, 32)
+    variant = np.tile(np.arange(len(VARIANTS)), len(images))
     codes = [np.zeros(0, dtype=np.int64)]
-    for first, second in similar_rows(rows, _MAX_PRINT_BITS):
+    rows = sketches.prints.reshape(-1, 32)
+    for first, second in similar_rows(rows, image * len(VARIANTS) + variant, _MAX_PRINT_BITS):
         first, second = _of_two_images(first, second, image, variant)
         codes.append(_codes(image[first], image[second], variant[first] + variant[second], sketches.count))
     return np.concatenate(codes)
@@ -76,30 +76,31 @@ def _by_prints(sketches: Sketches, order: np.ndarray) -> np.ndarray:
 def _by_corners(sketches: Sketches, order: np.ndarray) -> np.ndarray:
     """Return codes of pairs of images of which some corners agree in descriptor and arrangement."""
     in_use = np.arange(CORNER_COUNT) < sketches.corner_counts[order, None]
-    place, variant, corner = np.nonzero(np.repeat(in_use[:, None], len(VARIANTS), axis=1))
-    image = order[place]
-    image, variant, corner = image.astype(np.int32), variant.astype(np.int8), corner.astype(np.int8)
-    rows = sketches.descriptors[image, variant, corner]
+    corners = np.flatnonzero(np.repeat(in_use[:, None], len(VARIANTS), axis=1))
+    place, corners = np.divmod(corners, len(VARIANTS) * CORNER_COUNT)
+    image, variant = order[place].astype(np.int32), (corners // CORNER_COUNT).astype(np.int8)
+    corners += image.astype(np.int64) * (len(VARIANTS) * CORNER_COUNT)
+    del place
     found = []
-    for first, second in similar_rows(rows, _MAX_CORNER_BITS):
+    for first, second in similar_rows(sketches.descriptors.reshape(-1, 32), corners, _MAX_CORNER_BITS):
         first, second = _of_two_images(first, second, image, variant)
-        found.append(np.minimum(first, second) * len(rows) + np.maximum(first, second))
+        found.append(np.minimum(first, second) * len(corners) + np.maximum(first, second))
     if not found:
         return np.zeros(0, dtype=np.int64)
-    first, second = np.divmod(np.unique(np.concatenate(found)), len(rows))
+    first, second = np.divmod(np.unique(np.concatenate(found)), len(corners))
     codes = _codes(image[first], image[second], variant[first] + variant[second], sketches.count)
     by_pair = np.argsort(codes, kind="stable")
     codes, starts, counts = np.unique(codes[by_pair], return_index=True, return_counts=True)
     is_enough = counts >= _MIN_CORNERS
     codes, starts, counts = codes[is_enough], starts[is_enough], counts[is_enough]
-    points = sketches.points[image, variant, corner]
+    points = sketches.points.reshape(-1, 2)
     is_arranged = np.zeros(len(codes), dtype=bool)
     for begin in range(0, len(codes), _BATCH):
         part = slice(begin, begin + _BATCH)
         listed = starts[part, None] + np.arange(_MAX_LISTED)
         is_there = np.arange(_MAX_LISTED) < counts[part, None]
         matches = by_pair[np.where(is_there, listed, starts[part, None])]
-        is_arranged[part] = _are_arranged(points[first[matches]], points[second[matches]], is_there)
+        is_arranged[part] = _are_arranged(points[corners[first[matches]]], points[corners[second[matches]]], is_there)
     return codes[is_arranged]
 
 
@@ -138,32 +139,44 @@ def _are_arranged(first: np.ndarray, second: np.ndarray, is_there: np.ndarray) -
     return enough
 
 
-def similar_rows(rows: np.ndarray, max_bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def similar_rows(rows: np.ndarray, chosen: np.ndarray, max_bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Find rows that differ in few bits: most such pairs, some of them several times.
 
     Args:
-        rows: (R, 32) uint8.
+        rows: (T, 32) uint8, contiguous; may be mapped from a file, for only parts of it are copied.
+        chosen: (R,) int64, the rows to compare.
         max_bits: Of 256 bits, how many may differ.
 
     Yields:
-        Two (K,) int64 arrays of row numbers.
+        Two (K,) int64 arrays of positions in `chosen`.
     """
-    words = np.ascontiguousarray(rows).view(np.uint64)
+    words = rows.view(np.uint64)
     rng = np.random.default_rng(0)
+    window = min(_window(len(chosen)), len(chosen) - 1)
     for turn in range(_ORDERS):
         if turn % 4 == 0:
             places = rng.permutation(32).reshape(4, _KEY_BYTES)
         # Rows with equal bytes are many where a camera stood still: each turn puts others of them side by side.
-        shuffled = rng.permutation(len(rows))
-        key = np.ascontiguousarray(rows[:, places[turn % 4]]).view(">u8").ravel().astype(np.uint64)
-        order = shuffled[np.argsort(key[shuffled], kind="stable")]
-        for step in range(1, min(_window(len(rows)), len(rows) - 1) + 1):
-            for begin in range(0, len(rows) - step, _COMPARED_ROWS):
-                end = min(begin + _COMPARED_ROWS, len(rows) - step)
-                first, second = order[begin:end], order[begin + step : end + step]
-                bits = np.bitwise_count(words[first] ^ words[second]).sum(axis=1)
-                is_near = bits <= max_bits
-                yield first[is_near], second[is_near]
+        order = rng.permutation(len(chosen))
+        order = order[np.argsort(_keys(rows, chosen, places[turn % 4])[order], kind="stable")]
+        for begin in range(0, len(order), _COMPARED_ROWS):
+            # Copied once in their order and compared in place: to gather them for each step takes most of the time.
+            here = order[begin : begin + _COMPARED_ROWS + window]
+            block = words[chosen[here]]
+            for step in range(1, window + 1):
+                count = max(0, min(_COMPARED_ROWS, len(here) - step))
+                bits = np.bitwise_count(block[:count] ^ block[step : step + count]).sum(axis=1)
+                is_near = np.flatnonzero(bits <= max_bits)
+                yield here[is_near], here[is_near + step]
+
+
+def _keys(rows: np.ndarray, chosen: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return (R,) uint64: the bytes of the chosen rows at eight places, the first most significant."""
+    keys = np.empty(len(chosen), dtype=np.uint64)
+    for begin in range(0, len(chosen), _COMPARED_ROWS):
+        part = np.ascontiguousarray(rows[chosen[begin : begin + _COMPARED_ROWS]][:, places])
+        keys[begin : begin + _COMPARED_ROWS] = part.view(">u8").ravel()
+    return keys
 
 
 def _window(row_count: int) -> int:

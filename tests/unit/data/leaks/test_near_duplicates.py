@@ -133,7 +133,9 @@ def test_alike_rows_are_those_that_comparing_all_finds() -> None:
         if np.abs(bits[first] - bits[second]).sum() <= 20
     }
     pairs = {
-        tuple(sorted(pair)) for first, second in similar_rows(rows, 20) for pair in zip(first.tolist(), second.tolist())
+        tuple(sorted(pair))
+        for first, second in similar_rows(rows, np.arange(len(rows)), 20)
+        for pair in zip(first.tolist(), second.tolist())
     }
     assert pairs <= expected
     assert len(pairs) >= 0.97 * len(expected)
