@@ -122,3 +122,14 @@ def test_what_was_not_judged_is_said(make_dataset: MakeDataset, boxes: Boxes, sc
         ArtifactError, match=r"made on the dataset version dddddddddddd.*is eeeeeeeeeeee.*validate again"
     ):
         judge_labels(target, dataset)
+
+
+def test_a_model_that_contradicts_too_much_is_doubted(
+    make_dataset: MakeDataset, says: Any, scripted: Any, tmp_path: Path
+):
+    rows = [{"split": "test", "class_ids": [number % 2], "boxes": None} for number in range(12)]
+    dataset = make_dataset("classification", CLASSES, rows)
+    # Dog for nearly all: its mean of 0.5 is reached by half of the cats.
+    answers = [says(0.3, 0.6, 0.1) if number % 4 < 2 else says(0.45, 0.4, 0.15) for number in range(12)]
+    assert len(_judged(dataset, answers, tmp_path / "evaluation", scripted)) == 6
+    assert "contradicts 6 of 12 labels" in judge_labels(tmp_path / "evaluation", dataset).notes[1]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from visionyard.cli.dataset.opening import JsonOption
+from visionyard.cli.dataset.opening import JsonOption, shown
 from visionyard.cli.dataset.printing import columns, counted
 from visionyard.errors import ConfigError
 
@@ -23,8 +23,8 @@ _SHOWN_OF_A_KIND = 5
 
 def suspects_command(
     version: Annotated[
-        Path | None, typer.Argument(help="A dataset version's folder; may be left out with --run.", metavar="[DATA]")
-    ] = None,
+        str, typer.Argument(help="A dataset version's folder; may be left out with --run.", metavar="[DATA]")
+    ] = "",
     *,
     run: Annotated[
         str, typer.Option("--run", help="A run (folder, <name>-<n> or <name>) whose model judges the labels.")
@@ -42,12 +42,11 @@ def suspects_command(
     ),
 ) -> None:
     """List what is most likely wrong in a dataset version, and with --run the labels that its model contradicts."""
-    from visionyard.data.dataset import Dataset
     from visionyard.data.quality.survey import find_suspects
 
     judged = _judged(run, runs) if run else None
-    if version is not None:
-        dataset = Dataset(version)
+    if version:
+        dataset = _opened(version)
         report = find_suspects(dataset, image_size_px=image_size_px)
         if judged is not None:
             report = _together(report, dataset, *judged)
@@ -67,6 +66,18 @@ def suspects_command(
             output.print(f"\nwrote {page}", markup=False, soft_wrap=True)
     if is_strict and not report.is_clean:
         raise typer.Exit(1)
+
+
+def _opened(version: str) -> "Dataset":
+    from visionyard.data.dataset import Dataset
+    from visionyard.data.labelled import is_version
+
+    if "://" in version or not is_version(Path(version)):
+        raise ConfigError(
+            f"{shown(version)}: expected the folder of a dataset version, with dataset.json; `visionyard dataset pull` "
+            "fetches one from a store, and `visionyard dataset check` looks at raw input"
+        )
+    return Dataset(Path(version))
 
 
 def _judged(name: str, runs: Path) -> "tuple[Dataset, SuspectReport]":

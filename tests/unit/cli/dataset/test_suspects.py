@@ -88,8 +88,9 @@ def test_what_is_missing_is_named(dataset_command: Any, run_folder: Path, tmp_pa
         dataset_command("suspects")
     with pytest.raises(ConfigError, match="no such run"):
         dataset_command("suspects", "--run", "nothing", "--runs", tmp_path / "none")
-    with pytest.raises(ArtifactError, match=r"nowhere"):
-        dataset_command("suspects", tmp_path / "nowhere")
+    for name in (tmp_path / "nowhere", run_folder / "run.json", "s3://bucket/version"):
+        with pytest.raises(ConfigError, match=f"{name}: expected the folder of a dataset version"):
+            dataset_command("suspects", name)
     (run_folder / "evaluation/per_image.parquet").unlink()
     with pytest.raises(
         ArtifactError, match=r"per_image\.parquet: the per-image results are missing; run validate again"
