@@ -47,7 +47,7 @@ def read_manifest(folder: Path, artifact: str, *, name: str = MANIFEST) -> dict[
     path = folder / name
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(f"{folder}: expected a {artifact} folder with {name}, found none") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path}: not valid JSON ({error}); run the stage that wrote it again") from None

@@ -118,9 +118,9 @@ def _item(sample: Sample, task: Task, classes: Sequence[str]) -> Item:
     boxes = None
     if task == "detection":
         boxes = tuple(
-            Box(classes[class_id], (left, top, right, bottom))
-            for class_id, (left, top, right, bottom) in zip(
-                sample.class_ids.tolist(), sample.xyxy.tolist(), strict=True
+            Box(classes[class_id], (left, top, right, bottom), mask, is_crowd)
+            for class_id, (left, top, right, bottom), mask, is_crowd in zip(
+                sample.class_ids.tolist(), sample.xyxy.tolist(), sample.masks, sample.is_crowd.tolist(), strict=True
             )
         )
     return Item(

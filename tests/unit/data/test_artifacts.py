@@ -53,3 +53,10 @@ def test_problems_are_read_in_order_and_may_be_absent(tmp_path: Path) -> None:
 def test_values_must_be_plain(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_manifest(tmp_path, "sources", {"path": Path("x")})
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"x")
+    with pytest.raises(ArtifactError, match=r"photo.jpg: expected a dataset folder with dataset.json, found none"):
+        read_manifest(file, "dataset", name="dataset.json")
