@@ -131,13 +131,13 @@ def test_slack_gets_text_that_calls_nobody(failed: Outcome):
     ("statuses", "sent_count", "told"),
     [
         ((503, 429, 200), 3, ""),
-        ((500,), 3, "status 500"),
+        ((500,), 5, "status 500"),
         ((403,), 1, "status 403"),
         ((302,), 1, "status 302"),
     ],
     ids=["recovers", "stays broken", "refuses", "redirects"],
 )
-def test_a_webhook_is_tried_three_times_at_most(failed: Outcome, statuses: tuple[int, ...], sent_count: int, told: str):
+def test_a_webhook_is_tried_five_times_at_most(failed: Outcome, statuses: tuple[int, ...], sent_count: int, told: str):
     with http_stand_in(*statuses) as server:
         problems = notify(failed, channels_from({"VISIONYARD_NOTIFY_SLACK": f"{server.url}/services/s3cret"}))
     assert len(server.sent) == sent_count
