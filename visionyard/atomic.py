@@ -1,7 +1,9 @@
 """Files and folders that appear whole or not at all."""
 
+import fcntl
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ENOSPC, EXDEV
@@ -89,17 +91,38 @@ def _naming_a_full_disk(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a stream whose content, flushed to disk, becomes `path` when the block ends well; parents are made."""
+    """Yield a stream whose content, flushed to disk, becomes `path` when the block ends well; parents are made.
+
+    What a killed writer left is taken over by the next; several processes may write the same path at once.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.partial")
-    try:
-        with work.open("wb") as stream:
+    work, stream = _open_partial(path)
+    with stream:
+        try:
+            stream.truncate(0)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+            work.replace(path)  # while it is locked, as below: afterwards the name is free for another
+        except BaseException:
+            work.unlink(missing_ok=True)
+            raise
+
+
+def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
+    """Return the file that becomes `path`, locked: the usual one, or one of another name while another writes that."""
+    work = path.with_name(f".{path.name}.partial")
+    stream = os.fdopen(os.open(work, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between opening and locking, another may have finished and renamed this very file.
+        if os.path.samestat(os.fstat(stream.fileno()), work.stat()):
+            return work, stream
+    except OSError:  # locked by another, gone, or a file system without locks
+        pass
+    stream.close()
+    work = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    return work, work.open("xb")
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visionyard.atomic import atomic_folder, resumable_folder, write_atomic
+from visionyard.atomic import atomic_file, atomic_folder, resumable_folder, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -60,7 +60,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_no_target(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from visionyard.atomic import atomic_folder\n"
+        "import os, signal, sys; from pathlib import Path; from visionyard.atomic import atomic_file, atomic_folder\n"
         "with atomic_folder(Path(sys.argv[1])) as work:\n"
         "    (work / 'file').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -128,3 +128,21 @@ def test_a_scratch_folder_on_another_file_system_is_copied(tmp_path: Path, monke
     assert (tmp_path / "deep" / "target" / "file").read_bytes() == b"content"
     assert names(tmp_path / "deep") == ["target"]
     assert names(tmp_path / "scratch") == []
+
+
+def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".a.txt.partial").write_bytes(b"much more than the next one writes")
+    write_atomic(tmp_path / "a.txt", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_two_may_write_the_same_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_file(path) as first:
+        first.write(b"first")
+        with atomic_file(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visionyard import events
+from visionyard.atomic import atomic_file
 from visionyard.digests import digest_of_lines, sha256_file
 from visionyard.errors import StorageError
 from visionyard.storage.base import CHUNK_BYTES, ObjectInfo, Store
@@ -60,18 +60,8 @@ class LocalStore(Store):
     @contextmanager
     def writing(self) -> Iterator[BinaryIO]:
         """See Store."""
-        # Two processes may write the same file at once, hence a name that no other has.
-        work = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            with _explained(self._path):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with work.open("xb") as stream:
-                    yield stream
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                work.replace(self._path)
-        finally:
-            work.unlink(missing_ok=True)
+        with _explained(self._path), atomic_file(self._path) as stream:
+            yield stream
 
     def fetch(self, target: Path, arrived: Callable[[int], None] = lambda _: None) -> None:
         """See Store."""
