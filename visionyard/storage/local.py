@@ -3,8 +3,9 @@
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import ENOSPC
 from pathlib import Path
 from typing import BinaryIO
@@ -44,8 +45,13 @@ class LocalStore(Store):
             return [self._info(self._path, self._path.name)]
         if not self._path.is_dir():
             return []
-        files = [path for path in walk_files(self._path) if path.is_file()]
-        return sorted(self._info(path, path.relative_to(self._path).as_posix()) for path in files)
+        found = []
+        for path in walk_files(self._path):
+            # What another process is writing may get its name, or be removed, between listing and looking.
+            with suppress(FileNotFoundError):
+                if stat.S_ISREG(path.stat().st_mode):
+                    found.append(self._info(path, path.relative_to(self._path).as_posix()))
+        return sorted(found)
 
     def exists(self) -> bool:
         """See Store."""

@@ -15,7 +15,7 @@ import urllib3
 from tests.fixtures.seaweed import ACCESS_KEY, SECRET_KEY
 from visionyard import storage
 from visionyard.errors import StorageError
-from visionyard.storage import base
+from visionyard.storage import base, local
 
 FILES = {"a.txt": b"alpha", "deep/er/b.bin": bytes(range(256)) * 5000, "empty": b"", "ö k+%20.txt": b"odd name"}
 
@@ -520,3 +520,9 @@ def test_named_credentials_that_cannot_be_had_are_an_error(
     monkeypatch.setenv(variable, str(tmp_path / "absent"))
     with pytest.raises(StorageError, match=match):
         storage.read_bytes(no_keys + "/x")
+
+
+def test_a_file_that_goes_while_a_folder_is_listed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").write_bytes(b"x")
+    monkeypatch.setattr(local, "walk_files", lambda folder: iter([folder / "gone.partial", folder / "there"]))
+    assert [info.key for info in storage.list_objects(str(tmp_path))] == ["there"]
