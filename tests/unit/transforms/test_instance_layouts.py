@@ -1,5 +1,6 @@
 """Masks and keypoints: outputs made by hand with a known answer, and Ultralytics' own operations on the same output."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -188,19 +189,17 @@ SOURCES = [
 
 
 @pytest.fixture(scope="module")
-def run_ultralytics(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def run_ultralytics(tmp_path_factory: pytest.TempPathFactory, ultralytics: Callable[..., Any]) -> Any:
     """Return a function that exports an architecture with random weights to ONNX and runs it on a picture of noise."""
-    pytest.importorskip("ultralytics", reason="needs visionyard[yolo]")
     pytest.importorskip("onnx", reason="needs onnx")
     import torch
 
     from visionyard.inference.onnx_backend import OnnxBackend
-    from visionyard.models.yolo.environment import load_ultralytics
 
     @cache
     def export(architecture: str) -> Path:
         torch.manual_seed(4)
-        network = load_ultralytics().YOLO(f"{architecture}.yaml").model.eval()
+        network = ultralytics().YOLO(f"{architecture}.yaml").model.eval()
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):  # as they are, a fresh network says the same everywhere
                 torch.nn.init.uniform_(module.weight, 1.0, 2.0)

@@ -1,5 +1,8 @@
 """Postprocessing, held against ultralytics, torchvision and torch."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,13 +28,10 @@ def raw_output(seed: int, anchors: int = 300, classes: int = 3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("iou_threshold", [0.45, 0.7])
-def test_yolo_layout_agrees_with_ultralytics(iou_threshold: float) -> None:
-    pytest.importorskip("ultralytics", reason="needs the extra yolo")
+def test_yolo_layout_agrees_with_ultralytics(iou_threshold: float, ultralytics: Callable[..., Any]) -> None:
     import torch
 
-    from visionyard.models.yolo.environment import load_ultralytics
-
-    suppress = load_ultralytics("ultralytics.utils.nms").non_max_suppression
+    suppress = ultralytics("ultralytics.utils.nms").non_max_suppression
     for seed in range(5):
         output = raw_output(seed)
         expected = suppress(torch.from_numpy(output), conf_thres=0.25, iou_thres=iou_threshold, max_det=300)[0].numpy()

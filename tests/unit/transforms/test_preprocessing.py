@@ -1,5 +1,6 @@
 """Preprocessing, held against torchvision and ultralytics."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,10 @@ def centre_crop(side: int, shorter_side_px: int) -> PreprocessingSpec:
 
 @pytest.mark.parametrize("source_hw", SIZES_HW, ids=str)
 @pytest.mark.parametrize("size_hw", [(64, 64), (96, 160), (33, 65), (640, 640)], ids=str)
-def test_letterbox_agrees_with_ultralytics(source_hw: tuple[int, int], size_hw: tuple[int, int]) -> None:
-    pytest.importorskip("ultralytics", reason="needs the extra yolo")
-    from visionyard.models.yolo.environment import load_ultralytics
-
-    reference = load_ultralytics("ultralytics.data.augment").LetterBox(new_shape=size_hw, auto=False)
+def test_letterbox_agrees_with_ultralytics(
+    source_hw: tuple[int, int], size_hw: tuple[int, int], ultralytics: Callable[..., Any]
+) -> None:
+    reference = ultralytics("ultralytics.data.augment").LetterBox(new_shape=size_hw, auto=False)
     image = picture(source_hw)
     np.testing.assert_array_equal(letterbox(size_hw).resize_only(image), reference(image=image))
 
