@@ -196,7 +196,8 @@ class DecoderPool:
 
     def _listen(self) -> None:
         """Wait for answers, handle them, and end processes that have been silent for too long."""
-        deadline = min(decoder.last_heard + self._patience_s(decoder) for decoder in self._decoders)
+        busy = [decoder for decoder in self._decoders if decoder.job is not None]
+        deadline = min(decoder.last_heard + self._patience_s(decoder) for decoder in busy)
         for key, _ in self._selector.select(max(0.0, deadline - time.monotonic())):
             decoder: _Decoder = key.data
             answers, has_ended = decoder.read()

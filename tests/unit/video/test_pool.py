@@ -96,6 +96,21 @@ def test_progress_keeps_a_slow_clip_alive(run: Callable[..., list[Outcome]]) -> 
     assert outcomes[0].code == ""
 
 
+def test_a_process_without_work_is_not_waited_for(
+    run: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen, count = DecoderPool._listen, 0
+
+    def listen_and_count(pool: DecoderPool) -> None:
+        nonlocal count
+        count += 1
+        listen(pool)
+
+    monkeypatch.setattr(DecoderPool, "_listen", listen_and_count)
+    run("slow", "a", timeout_s=0.4)  # for the last 0.2 s one of them has been silent for longer than that
+    assert count < 50
+
+
 def test_a_full_disk_is_not_the_clip_s_fault(run: Callable[..., list[Outcome]]) -> None:
     with pytest.raises(OSError, match="No space left on device") as caught:
         run("full")
