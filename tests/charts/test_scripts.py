@@ -1,6 +1,7 @@
 """The scripts that the chart puts into pods: rights of the store's users, and what the checks send."""
 
 import io
+import json
 import runpy
 from types import SimpleNamespace
 from typing import Any
@@ -93,17 +94,23 @@ def test_the_check_of_the_server_sends_a_picture(script: Any) -> None:
 
 
 class _Kfp:
-    """Keeps pipelines and versions as KFP's API does, in pages of one."""
+    """Keeps pipelines and versions as KFP's API does: by namespace, and versions in pages of one."""
 
     def __init__(self) -> None:
         self.versions: dict[str, list[str]] = {}
 
-    def get_pipeline_id(self, name: str) -> str | None:
-        return name if name in self.versions else None
+    def list_pipelines(self, *, namespace: str | None, **query: str) -> Any:
+        (predicate,) = json.loads(query["filter"])["predicates"]
+        assert (predicate["operation"], predicate["key"]) == ("EQUALS", "display_name")
+        pipeline_id = f"{namespace or ''}/{predicate['stringValue']}"
+        known = [SimpleNamespace(pipeline_id=pipeline_id)] if pipeline_id in self.versions else None
+        return SimpleNamespace(pipelines=known)
 
     def upload_pipeline(self, package: str, *, pipeline_name: str, namespace: str | None) -> Any:
-        self.versions[pipeline_name] = [pipeline_name]
-        return SimpleNamespace(pipeline_id=pipeline_name)
+        pipeline_id = f"{namespace or ''}/{pipeline_name}"
+        assert pipeline_id not in self.versions
+        self.versions[pipeline_id] = [pipeline_name]
+        return SimpleNamespace(pipeline_id=pipeline_id)
 
     def list_pipeline_versions(self, pipeline_id: str, *, page_size: int, page_token: str) -> Any:
         at = int(page_token or 0)
@@ -115,10 +122,15 @@ class _Kfp:
         self.versions[pipeline_id].append(pipeline_version_name)
 
 
-def test_a_version_is_uploaded_once(script: Any) -> None:
+@pytest.mark.parametrize("namespace", [None, "team-a"], ids=["single-user", "multi-user"])
+def test_a_version_is_uploaded_once(script: Any, namespace: str | None) -> None:
     upload, kfp = script("upload_pipelines")["upload"], _Kfp()
 
-    assert upload(kfp, "train_model", "p.yaml", "0.1.0-cpu") == "train_model: version 0.1.0-cpu uploaded"
-    assert upload(kfp, "train_model", "p.yaml", "0.1.0-cpu") == "train_model: version 0.1.0-cpu is there"
-    assert upload(kfp, "train_model", "p.yaml", "0.2.0-cpu") == "train_model: version 0.2.0-cpu uploaded"
-    assert kfp.versions == {"train_model": ["train_model", "0.1.0-cpu", "0.2.0-cpu"]}
+    def again(version: str) -> str:
+        return str(upload(kfp, "train_model", "p.yaml", version, namespace))
+
+    kfp.versions["others/train_model"] = ["train_model", "0.1.0-cpu"]
+    assert again("0.1.0-cpu") == "train_model: version 0.1.0-cpu uploaded"
+    assert again("0.1.0-cpu") == "train_model: version 0.1.0-cpu is there"
+    assert again("0.2.0-cpu") == "train_model: version 0.2.0-cpu uploaded"
+    assert kfp.versions[f"{namespace or ''}/train_model"] == ["train_model", "0.1.0-cpu", "0.2.0-cpu"]

@@ -1,5 +1,6 @@
 """Compile pipelines and upload each as a version named after the package. Usage: upload_pipelines.py PROFILE NAME..."""
 
+import json
 import os
 import sys
 import tempfile
@@ -24,8 +25,12 @@ def upload(client: Any, name: str, package: str, version: str, namespace: str | 
     Returns:
         A line on what was done.
     """
-    pipeline_id = client.get_pipeline_id(name)
-    if pipeline_id is None:
+    equal = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
+    # Not get_pipeline_id: that looks among the pipelines which all namespaces share, and finds none of a namespace.
+    known = client.list_pipelines(filter=json.dumps(equal), namespace=namespace).pipelines
+    if known:
+        pipeline_id = known[0].pipeline_id
+    else:
         # The first upload makes a version of the pipeline's own name; ours follows.
         pipeline_id = client.upload_pipeline(package, pipeline_name=name, namespace=namespace).pipeline_id
     token = ""
