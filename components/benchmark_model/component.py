@@ -42,7 +42,6 @@ def benchmark_model(
     with events.stage("benchmark_model"):
         from pathlib import Path
 
-        from visionyard import tracking
         from visionyard.benchmark import benchmark_model as measure
         from visionyard.evaluation import build_report
 
@@ -63,6 +62,5 @@ def benchmark_model(
             bundle=Path(bundle.path),
             benchmark=Path(benchmark.path),
         )
-        tracking.log_result(bundle=Path(bundle.path), report=Path(full_report.path), evaluation=Path(evaluation.path))
         benchmark.metadata.update(report.metadata())
         events.figures(**report.figures())

@@ -16,6 +16,7 @@ def promote_model(
     benchmark: dsl.Input[dsl.Artifact],
     judgement: dsl.Output[dsl.Artifact],
     judgement_page: dsl.Output[dsl.Markdown],
+    final_report: dsl.Output[dsl.HTML],
     run_name: str = "run",
     model: str = "",
     confidence: float = 0.95,
@@ -51,6 +52,7 @@ def promote_model(
     Returns:
         judgement: The verdict with its reasons, as JSON and as a page.
         judgement_page: The page, for the run's page.
+        final_report: The report of benchmark_model with the verdict.
         verdict: promote or reject.
     """
     from visionyard import events
@@ -60,7 +62,9 @@ def promote_model(
         import shutil
         from pathlib import Path
 
+        from visionyard import tracking
         from visionyard.config import PromotionConfig
+        from visionyard.evaluation import build_report
         from visionyard.promotion import move_watermark
         from visionyard.promotion import promote_model as promote
         from visionyard.promotion.verdict import PAGE
@@ -85,6 +89,16 @@ def promote_model(
             run_name=run_name,
         )
         shutil.copyfile(Path(judgement.path) / PAGE, judgement_page.path)
+        build_report(
+            Path(final_report.path),
+            evaluation=Path(evaluation.path),
+            dataset=Path(dataset.path),
+            training=Path(checkpoint.path),
+            bundle=Path(bundle.path),
+            benchmark=Path(benchmark.path),
+            verdict=Path(judgement.path),
+        )
+        tracking.log_result(bundle=Path(bundle.path), report=Path(final_report.path), evaluation=Path(evaluation.path))
         verdict = decision.judgement.verdict
         # What waits for approval is not through: the next retraining comes back to it.
         if store and data_digest and not decision.is_pending:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -50,8 +51,15 @@ def _command(config: Path) -> list[str]:
     return [sys.executable, "-m", "visionyard", "run", str(config)]
 
 
-def _run(config: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(_command(config), cwd=config.parent, capture_output=True, text=True, timeout=400)
+def _run(config: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        _command(config),
+        cwd=config.parent,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
 
 
 def _wait_for(folder: RunFolder, kind: str, stage: str, *, since: int) -> dict[str, Any]:
@@ -64,13 +72,26 @@ def _wait_for(folder: RunFolder, kind: str, stage: str, *, since: int) -> dict[s
     raise AssertionError(f"{stage}: no {kind} event in 120 s")
 
 
+def _page_content(folder: RunFolder) -> Any:
+    block = re.search(r'id="content">(.*?)</script>', folder.report.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    return json.loads(block[1])
+
+
 def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path: Path):
     """Each stage is killed as soon as it has started, hard; the same command goes on; the result is the same."""
     source = _photos(tmp_path / "photos")
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     whole = _config(tmp_path / "whole", source)
-    assert _run(whole).returncode == 0
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("currency: EUR\ncpu_hour: 0.36\n")
+    done = _run(whole, VISIONYARD_PRICES=str(prices))
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^Cost     0\.\d{4} EUR$", done.stdout, re.MULTILINE)
+    page = _page_content(RunFolder(tmp_path / "whole/runs/colours-1"))
+    assert page["promotion"]["verdict"] == "promote"
+    assert [stage["stage"] for stage in page["cost"]["stages"]] == [stage.name for stage in TRAIN_MODEL_STAGES]
 
     config = _config(tmp_path / "killed", source)
     folder = RunFolder(tmp_path / "killed/runs/colours-1")

@@ -64,21 +64,17 @@ def cost_report(
         _print_cost(cost)
 
 
-def print_cost_line(console: Console, folder: "RunFolder") -> None:
-    """Print what a local run cost, where VISIONYARD_PRICES names a price table; a wrong one is told."""
+def local_cost(folder: "RunFolder") -> "RunCost | None":
+    """Return what a local run cost; None where VISIONYARD_PRICES names no price table.
+
+    Raises:
+        ConfigError: The price table is missing or wrong, or lacks a price.
+    """
     from visionyard.cluster.costs import PRICES_VARIABLE, load_prices, run_cost
-    from visionyard.errors import ConfigError
     from visionyard.events import read_events
 
     path = os.environ.get(PRICES_VARIABLE, "")
-    if not path:
-        return
-    try:
-        cost = run_cost(read_events(folder.events), load_prices(path), run=folder.name)
-    except ConfigError as error:
-        console.print(f"Cost     not known: {error}", style="yellow", markup=False, soft_wrap=True)
-        return
-    console.print(f"Cost     {cost.total:.4f} {cost.currency}", highlight=False, markup=False, soft_wrap=True)
+    return run_cost(read_events(folder.events), load_prices(path), run=folder.name) if path else None
 
 
 def _run_cost(run: str, prices: "Prices", *, runs: Path, events: str, store: str) -> "RunCost":

@@ -31,6 +31,6 @@ TRAIN_MODEL_STAGES = (
     StageInfo("validate_model", "Validate", {"evaluation": "evaluation", "report": "report.html"}),
     StageInfo("export_model", "Export", {"bundle": "bundle"}),
     StageInfo("benchmark_model", "Benchmark", {"benchmark": "benchmark", "full_report": "report.html"}),
-    StageInfo("promote_model", "Promote", {"judgement": "verdict"}),
+    StageInfo("promote_model", "Promote", {"judgement": "verdict", "final_report": "report.html"}),
     StageInfo("deploy_model", "Deploy"),
 )

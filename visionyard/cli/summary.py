@@ -8,11 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from visionyard.cli.cost import print_cost_line
+from visionyard.cli.cost import local_cost
 from visionyard.cli.live_view import RunView, figure_text
+from visionyard.cli.report import rebuild_report
 from visionyard.cli.run_folder import RunFolder
 from visionyard.cli.words import format_duration, format_figure
 from visionyard.config import RunConfig
+from visionyard.errors import ConfigError
 
 
 def print_success(console: Console, view: RunView, folder: RunFolder, config: RunConfig) -> None:
@@ -32,7 +34,7 @@ def print_success(console: Console, view: RunView, folder: RunFolder, config: Ru
     console.print(f"Bundle   {_short(folder.path / 'bundle')}", highlight=False, soft_wrap=True)
     if (folder.path / "verdict").exists():
         console.print(f"Verdict  {_short(folder.path / 'verdict' / 'verdict.md')}", highlight=False, soft_wrap=True)
-    print_cost_line(console, folder)
+    _tell_cost(console, folder)
     console.print()
     console.print("Next:", highlight=False)
     command = program_name()
@@ -43,6 +45,19 @@ def print_success(console: Console, view: RunView, folder: RunFolder, config: Ru
         f"{command} benchmark {bundle}",
     ):
         console.print(f"  {line}", style="cyan", highlight=False, soft_wrap=True)
+
+
+def _tell_cost(console: Console, folder: RunFolder) -> None:
+    """Print what the run cost and put it into its report, where there is a price table; a wrong one is told."""
+    try:
+        cost = local_cost(folder)
+        if cost is None:
+            return
+        rebuild_report(folder)
+    except ConfigError as error:
+        console.print(f"Cost     not known: {error}", style="yellow", markup=False, soft_wrap=True)
+        return
+    console.print(f"Cost     {cost.total:.4f} {cost.currency}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_failure(console: Console, view: RunView, folder: RunFolder) -> None:

@@ -85,11 +85,15 @@ def test_the_newest_outputs_are_published_without_being_stored_twice(tmp_path: P
     assert not (tmp_path / "bundle").exists()
 
 
-def test_the_full_report_takes_the_place_of_the_first_one(tmp_path: Path):
+def test_the_last_report_takes_the_place_of_the_earlier_ones(tmp_path: Path):
     folder = RunFolder(tmp_path)
     root = folder.pipeline_root / "train-model-1"
-    for task, artifact in (("validate-model", "report"), ("benchmark-model", "full_report")):
+    for task, artifact in (
+        ("promote-model", "final_report"),
+        ("benchmark-model", "full_report"),
+        ("validate-model", "report"),
+    ):
         (root / task).mkdir(parents=True)
         (root / task / artifact).write_text(task)
     folder.publish_outputs()
-    assert folder.report.read_text() == "benchmark-model"
+    assert folder.report.read_text() == "promote-model"

@@ -10,6 +10,7 @@ _TRAINING = "training.json"
 _BUNDLE = "model.json"
 _PARITY = "parity.json"
 _BENCHMARK = "benchmark.json"
+_VERDICT = "verdict.json"
 _KNOWN_VERSION = 1
 _PLAN_FACTS = ("model_name", "preset", "image_size_px", "batch_size", "learning_rate", "epochs", "weights", "seed")
 
@@ -53,6 +54,15 @@ def read_benchmark(folder: Path) -> dict[str, Any]:
         ArtifactError: The folder is incomplete or of an unknown version.
     """
     return _read(folder / _BENCHMARK, "benchmark")
+
+
+def read_verdict(folder: Path) -> dict[str, Any]:
+    """Return the verdict of a promotion.
+
+    Raises:
+        ArtifactError: The folder is incomplete or of an unknown version.
+    """
+    return _read(folder / _VERDICT, "promote")
 
 
 def _read(path: Path, stage: str) -> dict[str, Any]:

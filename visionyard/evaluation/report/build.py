@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from visionyard.atomic import write_atomic
 from visionyard.data.dataset import Dataset
 from visionyard.errors import ArtifactError
 from visionyard.evaluation.evaluate import read_curves, read_metrics
-from visionyard.evaluation.report.attachments import read_benchmark, read_bundle, read_parity, read_training
+from visionyard.evaluation.report.attachments import (
+    read_benchmark,
+    read_bundle,
+    read_parity,
+    read_training,
+    read_verdict,
+)
 from visionyard.evaluation.report.dataset_part import dataset_part
 from visionyard.evaluation.report.images_part import images_part
 from visionyard.pages import render_page
@@ -24,6 +31,8 @@ def build_report(
     training: Path | None = None,
     bundle: Path | None = None,
     benchmark: Path | None = None,
+    verdict: Path | None = None,
+    cost: Mapping[str, Any] | None = None,
     lineage: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Path:
@@ -38,6 +47,8 @@ def build_report(
         training: The folder of the training stage.
         bundle: The model bundle.
         benchmark: The folder of the benchmark stage.
+        verdict: The folder of the promotion stage.
+        cost: What the run cost, as the values of `RunCost.to_json`; without it the page has no such section.
         lineage: Further names and digests, beside those of the folders.
         title: Of the page; empty takes the bundle's name.
 
@@ -66,6 +77,8 @@ def build_report(
         "images": images_part(evaluation, version, metrics),
         "parity": read_parity(bundle) if bundle else None,
         "benchmark": read_benchmark(benchmark) if benchmark else None,
+        "promotion": read_verdict(verdict) if verdict else None,
+        "cost": cost,
         "lineage": {"dataset_digest": version.digest, **metrics["lineage"], **facts, **(lineage or {})},
     }
     write_atomic(target, render_page(content, package=__package__, scripts=SCRIPTS))

@@ -188,6 +188,61 @@ function benchmarkSection({ benchmark }) {
   ];
 }
 
+function promotionSection({ promotion }) {
+  if (!promotion) return absent("The new model has not been judged yet. The page made at the end of the run has the verdict.");
+  const { champion, challenger, metric, per_class: classes, statistics, approval, reasons } = promotion;
+  const digest = (value) => h("span", { class: "mono" }, value.slice(0, 12));
+  const signed = (value) => `${value > 0 ? "+" : ""}${value.toFixed(3)}`;
+  const between = ({ low, high }) => isKnown(low) && isKnown(high) ? `${signed(low)} to ${signed(high)}` : "–";
+  const name = metricName(metric.name);
+  const columns = [
+    text("Class", (row) => row.name), number("Champion", (row) => score(row.champion)),
+    number("New model", (row) => score(row.challenger)), number("Change in 90 % of the draws", between),
+    text("Verdict", (row) => verdict(!row.is_over_budget, row.is_over_budget ? "✗ worse than allowed" : "✓ allowed")),
+  ];
+  const pairs = [
+    ["Champion", champion ? [`${champion.model}, version ${champion.version}, `, digest(champion.bundle_digest)] : "none"],
+    ["New model", digest(challenger.bundle_digest)],
+    [name, champion ? `${score(metric.champion)} → ${score(metric.challenger)}` : score(metric.challenger)],
+    isKnown(metric.difference) && ["Difference", signed(metric.difference) +
+      (isKnown(metric.low) ? `, ${between(metric)} at ${percent(statistics.confidence)}` : "")],
+    approval && ["Approved", `by ${approval.by} on ${approval.when}${approval.comment ? `: ${approval.comment}` : ""}`],
+  ].filter(Boolean);
+  return [
+    lead(promotionTold(promotion)),
+    h("div", { class: "columns" },
+      panel("Reasons", h("ul", null, reasons.map((told) => h("li", null, told)))),
+      panel(champion ? "The two models on test images that neither was trained on" : "The model", facts(pairs))),
+    classes.length > 0 && panel(`${metricName(statistics.class_metric)} by class`, table(columns, classes)),
+    Object.keys(statistics).length > 0 && panel(null, fold("How it was judged", null,
+      facts(Object.entries(statistics).map(([key, value]) => [words(key), String(value)])))),
+  ];
+}
+
+function promotionTold({ is_pending: isPending, verdict: said, champion }) {
+  if (isPending) return "The new model passed; a person's approval is missing.";
+  if (said !== "promote") return "The new model was not promoted.";
+  return champion ? "The new model is the champion now." : "The new model was promoted; there was no champion before it.";
+}
+
+function costSection({ cost }) {
+  const { currency, stages, stored_bytes: stored, stored_cost: storedCost, total, per_point: point, metric } = cost;
+  const money = (value) => value.toFixed(4);
+  const columns = [
+    text("Stage", (row) => words(row.stage)), number("Tries", (row) => row.try_count),
+    number("Time s", (row) => row.elapsed_s.toFixed(1)), number("Core s", (row) => row.cpu_s.toFixed(1)),
+    number("GPU s", (row) => row.accelerator_s.toFixed(1)), text("GPU", (row) => row.accelerator_type || "–"),
+    number("Read", (row) => bytes(row.read_bytes)), number("Written", (row) => bytes(row.written_bytes)),
+    number(currency, (row) => money(row.cost)),
+  ];
+  return [
+    lead(`${money(total)} ${currency}`,
+      isKnown(point) && `, which is ${short(point)} ${currency} for each hundredth of ${metricName(metric)}`, "."),
+    panel("What was held, times the price table", table(columns, stages),
+      stored > 0 && small(`What the run left in the store, ${bytes(stored)}: ${money(storedCost)} ${currency}.`)),
+  ];
+}
+
 const lineageSection = ({ lineage }) => [
   lead("What this page and the model were made from. The same digests make the same model again."),
   panel(null, facts(Object.entries(lineage).map(([name, value]) => [words(name), h("span", { class: "mono" }, String(value))]))),

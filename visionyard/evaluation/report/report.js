@@ -16,8 +16,10 @@ const SECTIONS = [
   { id: "training", name: "Training", fill: trainingSection },
   { id: "parity", name: "Parity", title: "Parity of the exported formats", fill: paritySection },
   { id: "benchmark", name: "Benchmark", title: "Speed", fill: benchmarkSection },
+  { id: "promotion", name: "Promotion", fill: promotionSection },
+  content.cost && { id: "cost", name: "Cost", fill: costSection },
   { id: "lineage", name: "Lineage", fill: lineageSection },
-];
+].filter(Boolean);
 
 build(document.getElementById("top"), null, summarySection(content));
 build(document.querySelector("main"), null, [

@@ -1,6 +1,6 @@
 // Sections on what the model can do: summary, metrics, confusion matrix, curves, single images.
 
-function summarySection({ title, task, classes, metrics, data, parity, benchmark, training }) {
+function summarySection({ title, task, classes, metrics, data, parity, benchmark, promotion, training }) {
   const { images, right } = metrics.counts;
   const what = [
     metricName(task), training.facts.model_name, plural(classes.length, "class", "classes"),
@@ -14,7 +14,7 @@ function summarySection({ title, task, classes, metrics, data, parity, benchmark
     h("div", { class: "tiles" },
       tile(null, metricName(main.name), score(main.value), `on the ${metrics.split} split`),
       tile(null, "Flawless images", percent(right / images), `${count(right)} of ${count(images)}`),
-      leakTile(data), parityTile(parity), speedTile(benchmark)),
+      leakTile(data), parityTile(parity), speedTile(benchmark), promotionTile(promotion)),
   ];
 }
 
@@ -49,6 +49,15 @@ function speedTile(benchmark) {
   const { format, p50_ms: median, batch_size: batch, threads } = benchmark.fastest;
   const note = `${format}, batch ${batch}, ${plural(threads, "thread")}: median`;
   return tile(true, "Fastest format", `${milliseconds(median)} ms`, note);
+}
+
+function promotionTile(promotion) {
+  if (!promotion) return tile(null, "Promotion", "not yet", "the new model has not been judged");
+  const { is_pending: isPending, verdict: said, metric, champion } = promotion;
+  const note = champion ? `${metricName(metric.name)} ${score(metric.challenger)}, the champion's ${score(metric.champion)}, on images new to both`
+    : "there was no champion to compare with";
+  if (isPending) return tile(null, "Promotion", "waits", "for a person's approval");
+  return said === "promote" ? tile(true, "Promotion", "promoted", note) : tile(false, "Promotion", "rejected", note);
 }
 
 function alarm({ leak, groups }) {

@@ -68,6 +68,36 @@ def parity_values() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def verdict_values() -> dict[str, Any]:
+    """Return the verdict of a promotion that was rejected for one class."""
+    change = {"champion": 0.9, "challenger": 0.95, "low": 0.01, "high": 0.09, "is_over_budget": False}
+    return {
+        "schema_version": 1,
+        "verdict": "reject",
+        "is_pending": False,
+        "reasons": ["class <b>dog</b> gets worse"],
+        "task": "detection",
+        "metric": {
+            "name": "map_50",
+            "champion": 0.8,
+            "challenger": 0.82,
+            "difference": 0.02,
+            "low": -0.01,
+            "high": 0.05,
+        },
+        "champion": {"model": "cells", "version": 3, "bundle_digest": "a" * 64},
+        "challenger": {"bundle_digest": "b" * 64},
+        "per_class": [
+            {**change, "name": "cat"},
+            {**change, "name": "dog", "challenger": 0.7, "low": None, "high": None, "is_over_budget": True},
+        ],
+        "statistics": {"class_metric": "ap_50", "confidence": 0.95, "groups": 12},
+        "approval": None,
+        "dataset_digest": "d" * 64,
+    }
+
+
+@pytest.fixture(scope="session")
 def benchmark_values() -> dict[str, Any]:
     """Return the measurements of a benchmark with two combinations."""
     phases = {"decode_ms": 1.0, "preprocess_ms": 0.5, "infer_ms": 8.0, "postprocess_ms": 0.5}

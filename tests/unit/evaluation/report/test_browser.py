@@ -34,6 +34,27 @@ LEAK = {
         }
     ],
 }
+COST = {
+    "currency": "EUR",
+    "stages": [
+        {
+            "stage": "train_model",
+            "try_count": 2,
+            "elapsed_s": 90.0,
+            "cpu_s": 180.0,
+            "accelerator_s": 90.0,
+            "accelerator_type": "NVIDIA L4",
+            "read_bytes": 5_000_000,
+            "written_bytes": 0,
+            "cost": 0.02,
+        }
+    ],
+    "stored_bytes": 7_000_000,
+    "stored_cost": 0.001,
+    "metric": "map_50",
+    "total": 0.021,
+    "per_point": 0.00025,
+}
 CARDS = "document.querySelectorAll('#images .card').length"
 KEYS = "[...document.querySelectorAll('#images .card')].map((card) => card.dataset.key)"
 WriteJson = Callable[[Path, Any], Path]
@@ -50,6 +71,7 @@ def detection_page(
     bundle_values: Any,
     parity_values: Any,
     benchmark_values: Any,
+    verdict_values: Any,
 ) -> Path:
     folder = tmp_path_factory.mktemp("detection")
     rows = [{"split": "train", "class_ids": [0, 1], "boxes": [*A, *B], "source": "<b>bold.png"}] * 3
@@ -82,6 +104,8 @@ def detection_page(
         training=write_json(folder / "training" / "training.json", training_values),
         bundle=bundle,
         benchmark=write_json(folder / "benchmark" / "benchmark.json", benchmark_values),
+        verdict=write_json(folder / "verdict" / "verdict.json", verdict_values),
+        cost=COST,
         title="run </title><script>alert(3)</script>",
     )
 
@@ -106,7 +130,7 @@ def classification_page(
 def test_opens_without_a_complaint_and_without_network(browser: Any, detection_page: Path) -> None:
     browser.open(detection_page.as_uri())
     browser.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    assert browser.js("document.querySelectorAll('main section').length") == 9
+    assert browser.js("document.querySelectorAll('main section').length") == 11
     assert browser.js("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     assert browser.complaints() == []
     assert set(browser.requests()) <= {"file", "data"}
@@ -201,6 +225,31 @@ def test_each_format_stands_beside_what_it_was_held_to(browser: Any, detection_p
     assert (lossy[0], lossy[2], lossy[-1]) == ("onnx-int8", "not judged", "0.01")
 
 
+def test_the_verdict_is_told_with_its_reasons(browser: Any, detection_page: Path) -> None:
+    browser.open(detection_page.as_uri())
+    tiles = browser.js("document.querySelector('header').innerText")
+    assert "rejected" in tiles and "mAP 50 0.820, the champion's 0.800, on images new to both" in tiles
+    told = browser.js("document.getElementById('promotion').innerText")
+    assert "The new model was not promoted." in told
+    assert "class <b>dog</b> gets worse" in told
+    assert "+0.020, -0.010 to +0.050 at 95\u00a0%" in told
+    rows = "[...document.querySelectorAll('#promotion tbody tr')].map((row) => row.innerText.split('\\t'))"
+    assert browser.js(rows) == [
+        ["cat", "0.900", "0.950", "+0.010 to +0.090", "✓ allowed"],
+        ["dog", "0.900", "0.700", "\u2013", "✗ worse than allowed"],
+    ]
+
+
+def test_the_cost_is_told_by_stage(browser: Any, detection_page: Path, classification_page: Path) -> None:
+    browser.open(detection_page.as_uri())
+    told = browser.js("document.getElementById('cost').innerText")
+    assert "0.0210 EUR, which is 2.5e-4 EUR for each hundredth of mAP 50." in told
+    assert "train model\t2\t90.0\t180.0\t90.0\tNVIDIA L4\t5.0 MB\t0.0 MB\t0.0200" in told
+    assert "What the run left in the store, 7.0 MB: 0.0010 EUR." in told
+    browser.open(classification_page.as_uri())
+    assert browser.js("document.getElementById('cost') === null && document.querySelectorAll('nav a').length") == 10
+
+
 def test_a_page_without_later_stages_says_so_and_a_leak_is_said_first(browser: Any, classification_page: Path) -> None:
     browser.open(classification_page.as_uri())
     assert browser.complaints() == []
@@ -208,6 +257,7 @@ def test_a_page_without_later_stages_says_so_and_a_leak_is_said_first(browser: A
     assert "2 pairs of identical images" in browser.js("document.querySelector('header').textContent")
     assert "has not been exported yet" in browser.js("document.getElementById('parity').textContent")
     assert "has not run yet" in browser.js("document.getElementById('benchmark').textContent")
+    assert "has not been judged yet" in browser.js("document.getElementById('promotion').textContent")
     assert "left no curves" in browser.js("document.getElementById('training').textContent")
     browser.js("document.querySelector('[data-filter=wrong]').click()")
     assert browser.js(KEYS) == ["item-001", "item-003", "item-005"]

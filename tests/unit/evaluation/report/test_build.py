@@ -46,7 +46,9 @@ def _content(page: Path) -> Any:
 
 def test_what_has_not_run_is_absent(folders: dict[str, Path], tmp_path: Path) -> None:
     content = _content(build_report(tmp_path / "deep" / "report.html", **folders))
-    assert (content["parity"], content["benchmark"], content["training"]["facts"]) == (None, None, {})
+    later = ("parity", "benchmark", "promotion", "cost")
+    assert [content[name] for name in later] == [None] * 4
+    assert content["training"]["facts"] == {}
     assert content["title"] == "Training report"
     assert content["lineage"] == {"checkpoint_digest": "c" * 64, "dataset_digest": "d" * 64}
     assert content["images"]["total"] == 2
@@ -65,6 +67,7 @@ def test_everything_there_is(
     bundle_values: Any,
     parity_values: Any,
     benchmark_values: Any,
+    verdict_values: Any,
 ) -> None:
     bundle = write_json(tmp_path / "bundle" / "model.json", bundle_values)
     write_json(bundle / "parity.json", parity_values)
@@ -74,6 +77,8 @@ def test_everything_there_is(
         training=write_json(tmp_path / "training" / "training.json", training_values),
         bundle=bundle,
         benchmark=write_json(tmp_path / "benchmark" / "benchmark.json", benchmark_values),
+        verdict=write_json(tmp_path / "verdict" / "verdict.json", verdict_values),
+        cost={"total": 0.25},
         lineage={"commit": "abc"},
         title="run-1",
     )
@@ -82,6 +87,8 @@ def test_everything_there_is(
     assert "weights" not in content["training"]["facts"]
     assert content["parity"]["is_passed"] is False
     assert content["benchmark"]["fastest"]["p50_ms"] == 7.5
+    assert content["promotion"]["verdict"] == "reject"
+    assert content["cost"] == {"total": 0.25}
     assert content["lineage"]["sha256 of model.onnx"] == "1" * 64
     assert content["lineage"]["commit"] == "abc"
 
