@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.8
 BIN := .venv/bin
+# Processes that share the tests, file by file; logical: one a core. 0: all in one, where a debugger can stop.
+TEST_WORKERS ?= logical
 CONFIG ?= examples/digits_detection.yaml
 export VISIONYARD_RUNS ?= runs
 
@@ -63,7 +65,7 @@ borders: build/checked ## Who may import whom
 	cd build/checked && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 unit: .venv/installed .venv/bin/helm ## The test suite alone
-	$(BIN)/python -m pytest -m "not cluster"
+	$(BIN)/python -m pytest -m "not cluster" -n $(TEST_WORKERS) --maxprocesses 4 --dist loadfile
 
 cluster-test: .venv/installed .venv/bin/helm ## Tests on the cluster that KUBECONFIG names (docs/testing.md)
 	$(BIN)/python -m pytest -m cluster tests/cluster

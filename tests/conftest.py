@@ -28,6 +28,10 @@ from visionyard.data.shards import ShardWriter
 
 REPOSITORY = Path(__file__).parent.parent
 
+# Tables are as wide as a test says, not as the terminal that the tests run in.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 pytest_plugins = ["tests.fixtures.tiny_models"]
 
 
