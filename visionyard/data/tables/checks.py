@@ -79,7 +79,7 @@ def _sampled(path: Path, name: str, is_sampled: np.ndarray) -> Iterator[Any]:
     import pyarrow as pa
 
     start = 0
-    for batch in batches(path):
+    for batch in batches(path, [name]):
         chosen = pa.array(is_sampled[start : start + batch.num_rows])
         start += batch.num_rows
         yield batch.column(name).filter(chosen)

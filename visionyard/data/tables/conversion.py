@@ -51,15 +51,23 @@ def as_type(values: Any, wanted: ColumnType) -> Any:
         return values if pa.types.is_string(values.type) else _texts(values)
     if wanted == "numeric":
         if not pa.types.is_string(values.type):
-            return values.cast(pa.int8()).cast(pa.float64()) if pa.types.is_boolean(values.type) else values
+            return values.cast(pa.int8()).cast(pa.float64()) if pa.types.is_boolean(values.type) else _finite(values)
         is_number = pc.match_substring_regex(values, NUMBER)
-        return pc.if_else(is_number, values, pa.scalar(None, pa.string())).cast(pa.float64())
+        return _finite(pc.if_else(is_number, values, pa.scalar(None, pa.string())).cast(pa.float64()))
     if pa.types.is_boolean(values.type):
         return values
     words = pc.utf8_lower(as_type(values, "text"))
     is_true = pc.is_in(words, value_set=pa.array([*TRUE_WORDS, "1"]))
     is_known = pc.or_(is_true, pc.is_in(words, value_set=pa.array([*FALSE_WORDS, "0"])))
     return pc.if_else(is_known, is_true, pa.scalar(None, pa.bool_()))
+
+
+def _finite(numbers: Any) -> Any:
+    """Return doubles with null in place of the infinite, such as 1e999: no mean, digest or model could take them."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
 
 
 def _texts(values: Any) -> Any:

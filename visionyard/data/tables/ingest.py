@@ -14,7 +14,8 @@ batches: for the types, then to store it.
 """
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from visionyard.data.tables.schema import (
     MANIFEST_KEY,
     Column,
     ColumnRules,
+    ColumnType,
     Role,
     SchemaFile,
     TableSchema,
@@ -45,6 +47,7 @@ TABLE = "table.parquet"
 SPLIT, GROUP = "_split", "_group"
 # A column of numbers as a target is a class when it has so few different ones, all whole.
 _MOST_NUMBER_CLASSES = 20
+_SHOWN_SPLITS = 20
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,12 @@ def ingest_table(source: Path, target: Path, *, target_column: str = "", label: 
     if taken:
         raise DataError(f"{table.files[0].name}: the column name {taken[0]!r} is Visionyard's own; rename it")
     profiles = _profiles(table, rules, problems)
-    schema = _schema(table, rules, wanted, profiles, problems)
+    types = {name: _type(profile, rules) for name, profile in profiles.items()}
+    schema = _schema(table, rules, wanted, profiles, types, problems)
+    # Numbers that are classes are one class however they are written (1, 1.0, +1), so they are read as numbers first.
+    numbers = {name for name, (shown, _) in types.items() if shown == "numeric"}
     with atomic_folder(target) as work:
-        row_count = _write(work / TABLE, table, schema, rules, problems)
+        row_count = _write(work / TABLE, table, schema, rules, numbers, problems)
         if not row_count:
             raise DataError(f"{label or source.name}: no row has a value of the target {wanted!r}")
         for name in (IMAGES, CLIPS):
@@ -164,8 +170,19 @@ def _profiles(table: TableSource, rules: SchemaFile, problems: Problems) -> dict
     return profiles
 
 
+def _type(profile: Profile, rules: SchemaFile) -> tuple[ColumnType, str]:
+    """Return the type of a column, and what shows it."""
+    rule = rules.columns.get(profile.name)
+    return profile.shown_type() if rule is None else (rule.type, "the schema file says so")
+
+
 def _schema(
-    table: TableSource, rules: SchemaFile, target: str, profiles: dict[str, Profile], problems: Problems
+    table: TableSource,
+    rules: SchemaFile,
+    target: str,
+    profiles: Mapping[str, Profile],
+    types: Mapping[str, tuple[ColumnType, str]],
+    problems: Problems,
 ) -> TableSchema:
     """Return the columns with their types and roles; what is odd about them is noted.
 
@@ -175,11 +192,11 @@ def _schema(
     columns = []
     for name, profile in profiles.items():
         rule = rules.columns.get(name)
-        shown, evidence = profile.shown_type() if rule is None else (rule.type, "the schema file says so")
+        shown, evidence = types[name]
+        given = rule.values if rule else []
+        values: Iterable[str] = (given or profile.distinct) if shown == "categorical" else ()
         role = _role(name, target, rules)
-        values = tuple(rule.values if rule and rule.values else sorted(profile.distinct))
-        values = tuple(sorted(values)) if shown == "categorical" else ()
-        columns.append(Column(name, shown, role, evidence, values, profile.missing_count))
+        columns.append(Column(name, shown, role, evidence, tuple(sorted(values)), profile.missing_count))
         _note_oddities(profile, columns[-1], table.files[0].name, problems)
     if not any(column.role == "target" for column in columns):
         raise ConfigError(f"data.target = {target!r}: the column has no type that can be learnt")
@@ -235,24 +252,30 @@ def _note_oddities(profile: Profile, column: Column, file: str, problems: Proble
         count = profile.value_count - profile.number_count
         message = f"{count} of {profile.value_count} values are no numbers, such as {profile.stray!r}; taken as missing"
         problems.add("not_a_number", file, f"{message}; name their marks under missing, or another type", column.name)
+    if column.type == "numeric" and profile.infinite_count:
+        message = f"{profile.infinite_count} of {profile.value_count} values are infinite; taken as missing"
+        problems.add("infinite_number", file, message, column.name)
     if profile.comma_count and profile.comma_count + profile.number_count == profile.value_count:
         message = f"{profile.comma_count} values have a decimal comma, so it is {column.type}; write points"
         problems.add("decimal_comma", file, message, column.name)
 
 
-def _write(path: Path, table: TableSource, schema: TableSchema, rules: SchemaFile, problems: Problems) -> int:
-    """Store the rows that have a target and return how many."""
+def _write(
+    path: Path, table: TableSource, schema: TableSchema, rules: SchemaFile, numbers: Set[str], problems: Problems
+) -> int:
+    """Store the rows that have a target and return how many; the columns in `numbers` are read as such."""
     import pyarrow as pa
     from pyarrow import parquet
 
     fields = [(column.name, _arrow_type(column)) for column in schema.columns]
     arrow_schema = pa.schema([*fields, (SPLIT, pa.string())])
     counts = dict.fromkeys(("rows", "kept"), 0)
-    forbidden: dict[str, int] = {}
+    forbidden: Counter[str] = Counter()
+    unknown_splits: Counter[str] = Counter()
     with parquet.ParquetWriter(path, arrow_schema, compression="zstd") as writer:
         for file, batch in table.batches(problems):
-            columns = list(_typed(batch, schema, rules, forbidden))
-            columns.append(_published(batch, file.split, rules))
+            columns = list(_typed(batch, schema, rules, numbers, forbidden))
+            columns.append(_published(batch, file.split, rules, unknown_splits))
             rows = pa.record_batch(columns, schema=arrow_schema)
             kept = rows.filter(rows.column(schema.target.name).is_valid())
             writer.write_batch(kept)
@@ -267,22 +290,26 @@ def _write(path: Path, table: TableSource, schema: TableSchema, rules: SchemaFil
         problems.add(
             "value_not_allowed", name, f"{count} values break the schema file's rules; taken as missing", column
         )
+    for text, count in sorted(unknown_splits.items()):
+        message = f"{count} rows are of {text[:40]!r}, which is none of train, val and test; they count as of none"
+        problems.add("unknown_split", name, message, rules.split)
     return counts["kept"]
 
 
-def _typed(batch: Any, schema: TableSchema, rules: SchemaFile, forbidden: dict[str, int]) -> Iterator[Any]:
+def _typed(
+    batch: Any, schema: TableSchema, rules: SchemaFile, numbers: Set[str], forbidden: Counter[str]
+) -> Iterator[Any]:
     for column in schema.columns:
         values: Any = as_plain(batch.column(column.name), rules.missing)
-        typed = as_type(values, column.type)
+        typed = as_type(values, "numeric" if column.name in numbers else column.type)
         rule = rules.columns.get(column.name)
         if rule is not None:
             allowed = _allowed(typed, rule)
             # A text that is no number at all breaks the given type as much as a number out of its bounds does.
-            count = allowed.null_count - values.null_count
-            if count:
-                forbidden[column.name] = forbidden.get(column.name, 0) + count
+            if count := allowed.null_count - values.null_count:
+                forbidden[column.name] += count
             typed = allowed
-        yield typed
+        yield as_type(typed, column.type)
 
 
 def _allowed(values: Any, rule: ColumnRules) -> Any:
@@ -299,13 +326,17 @@ def _allowed(values: Any, rule: ColumnRules) -> Any:
     return pc.if_else(is_good, values, pa.scalar(None, values.type))
 
 
-def _published(batch: Any, split: str | None, rules: SchemaFile) -> Any:
+def _published(batch: Any, split: str | None, rules: SchemaFile, unknown: Counter[str]) -> Any:
+    """Return the split of each row, null where it has none; the first texts that mean none are counted."""
     import pyarrow as pa
 
     if not rules.split:
         return pa.array([split] * batch.num_rows, pa.string())
     texts = as_type(as_plain(batch.column(rules.split), rules.missing), "text").to_pylist()
-    return pa.array([None if text is None else split_of_folder(text) for text in texts], pa.string())
+    splits = [None if text is None else split_of_folder(text) for text in texts]
+    odd = (text for text, found in zip(texts, splits, strict=True) if text is not None and found is None)
+    unknown.update(text for text in odd if text in unknown or len(unknown) < _SHOWN_SPLITS)
+    return pa.array(splits, pa.string())
 
 
 def _arrow_type(column: Column) -> Any:

@@ -30,6 +30,7 @@ class Profile:
         count: Rows.
         missing_count: Rows without a value.
         number_count: Values that are numbers.
+        infinite_count: Those of them that no double holds, such as 1e999.
         comma_count: Values that would be numbers with a decimal comma.
         has_leading_zeros: Whether a value is a digit string such as 00123, which is a code.
         is_whole: Whether all numbers are whole.
@@ -45,6 +46,7 @@ class Profile:
     count: int = 0
     missing_count: int = 0
     number_count: int = 0
+    infinite_count: int = 0
     comma_count: int = 0
     has_leading_zeros: bool = False
     is_whole: bool = True
@@ -75,11 +77,13 @@ class Profile:
             is_boolean = pa.types.is_boolean(values.type)
             self.fixed_type = "boolean" if is_boolean else "numeric"
             numbers = present.cast(pa.int8() if is_boolean else pa.float64()).cast(pa.float64())
-        if len(numbers):
-            self.number_count += len(numbers)
-            bounds = pc.min_max(numbers).as_py()
+        self.number_count += len(numbers)
+        finite = numbers.filter(pc.is_finite(numbers))
+        self.infinite_count += len(numbers) - len(finite)
+        if len(finite):
+            bounds = pc.min_max(finite).as_py()
             self.minimum, self.maximum = min(self.minimum, bounds["min"]), max(self.maximum, bounds["max"])
-            self.is_whole = self.is_whole and bool(pc.all(pc.equal(pc.floor(numbers), numbers)).as_py())
+            self.is_whole = self.is_whole and bool(pc.all(pc.equal(pc.floor(finite), finite)).as_py())
         if not self.has_more_distinct:
             self.distinct.update(map(str, present.unique().to_pylist()))
             self.has_more_distinct = len(self.distinct) > _DISTINCT_KEPT

@@ -115,12 +115,12 @@ def read_rows(path: Path, schema: TableSchema, split_column: str) -> Rows:
     )
 
 
-def batches(path: Path) -> Iterator[Any]:
-    """Yield the record batches of a stored table."""
+def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """Yield the record batches of a stored table, with the columns asked for only, all of them when None."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=BATCH_ROWS)
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
 
 
 def _row_hashes(batch: Any, names: Sequence[str]) -> np.ndarray:

@@ -154,6 +154,40 @@ def test_the_task_follows_the_target(
     assert (report.schema.task, report.classes) == (task, classes)
 
 
+@pytest.mark.parametrize(
+    "schema", ["", "columns: {x: {type: numeric, min: 0}}\ntask: classification"], ids=["found", "given"]
+)
+def test_numbers_are_one_class_however_they_are_written(tmp_path: Path, schema: str) -> None:
+    files = {"t.csv": column(["0", "1.0", "+1", "0.0"] * 9 + ["unknown"]), "schema.yaml": schema}
+    report = bring(tmp_path, files, target="x")
+    assert (report.classes, report.row_count) == (("0", "1"), 36)
+    assert [row["x"] for row in rows(tmp_path)[:4]] == ["0", "1", "1", "0"]
+    assert noted(tmp_path)["row_without_target"] == "x"
+
+
+@pytest.mark.parametrize("is_parquet", [False, True], ids=["CSV", "Parquet"])
+def test_infinite_numbers_are_missing_and_told(tmp_path: Path, is_parquet: bool) -> None:
+    numbers = ["1.5", "1e999", "-1e999", "2.5"] * 6
+    files = {} if is_parquet else {"t.csv": column(numbers)}
+    write(tmp_path / "in", {}).mkdir(exist_ok=True)
+    if is_parquet:
+        values = {"x": pa.array(map(float, numbers)), "kind": pa.array(["a", "b"] * 12)}
+        parquet.write_table(pa.table(values), tmp_path / "in" / "t.parquet")
+    bring(tmp_path, files)
+    assert [row["x"] for row in rows(tmp_path)[:4]] == [1.5, None, None, 2.5]
+    (told,) = [each for each in read_problems(tmp_path / "out") if each.code == "infinite_number"]
+    assert (told.item, told.message) == ("x", "12 of 24 values are infinite; taken as missing")
+
+
+def test_texts_that_name_no_split_are_told(tmp_path: Path) -> None:
+    content = column(["train", "holdout", "test", "NA"] * 6)
+    bring(tmp_path, {"t.csv": content, "schema.yaml": "split: x"})
+    assert [row["_split"] for row in rows(tmp_path)[:4]] == ["train", None, "test", None]
+    (told,) = [each for each in read_problems(tmp_path / "out") if each.code == "unknown_split"]
+    assert told.item == "x"
+    assert told.message.startswith("6 rows are of 'holdout', which is none of train, val and test")
+
+
 SCHEMA = """
 target: kind
 group: colour

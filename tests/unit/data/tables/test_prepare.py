@@ -163,6 +163,13 @@ def test_a_published_split_is_kept_leak_or_no_leak(tmp_path: Path) -> None:
     assert "leak_across_splits" in noted(tmp_path)
 
 
+def test_class_numbers_and_infinite_features(tmp_path: Path) -> None:
+    numbered = enumerate(table())
+    rows = [("1e999" if number % 9 == 0 else row[0], *row[1:4], f"{number % 3}.0") for number, row in numbered]
+    report = prepare(tmp_path, rows, schema=IGNORE_WHO)
+    assert (report.classes, sum(report.item_counts.values())) == (["0", "1", "2"], 120)
+
+
 @pytest.mark.parametrize(
     ("rows", "schema", "splitting", "match"),
     [
