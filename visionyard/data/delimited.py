@@ -9,7 +9,7 @@ from pathlib import Path
 from visionyard.errors import DataError
 
 EXTENSIONS = (".csv", ".tsv", ".tab")
-DELIMITERS = (",", "\t", ";", "|")
+_DELIMITERS = (",", "\t", ";", "|")
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _UNKNOWN_TO_WINDOWS = b"\x81\x8d\x8f\x90\x9d"
 _CHUNK_BYTES = 1 << 20
@@ -45,7 +45,7 @@ def text_layout(path: Path) -> TextLayout:
     with path.open(encoding=guessed, errors="replace", newline="") as stream:
         sample = stream.read(_SAMPLE_CHARACTERS)
     lines = sample.splitlines(keepends=True)[:_SAMPLE_LINES]
-    best = max(DELIMITERS, key=lambda delimiter: _evenness(lines, delimiter))
+    best = max(_DELIMITERS, key=lambda delimiter: _evenness(lines, delimiter))
     return TextLayout(guessed, best, is_encoding_guessed=encoding is None)
 
 

@@ -4,8 +4,8 @@
 
 | code | what was found | what is done |
 | --- | --- | --- |
-| box_not_finite, box_without_area, box_outside | a box that shows nothing | left out |
-| box_clipped | a box that reaches more than 1 px beyond the image | cut at the border |
+| box_not_a_number, box_without_area, box_outside_image | a box that shows nothing | left out |
+| box_outside_image | a box that reaches more than 1 px beyond the image | cut at the border |
 | mask_size_differs, mask_without_pixels | an object's mask that is not of its image, or empty | the box is kept |
 | mask_size_differs, unreadable_mask | a semantic mask that is not of its image, or no mask | left out |
 | mask_without_classes | a semantic mask in which nobody said what any pixel is | left out |

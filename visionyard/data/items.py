@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visionyard.data.shards import Blob
-from visionyard.geometry import Mask
+from visionyard.geometry import Mask, Xyxy
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -26,7 +26,7 @@ class Box:
     """
 
     class_name: str
-    xyxy: tuple[float, float, float, float]
+    xyxy: Xyxy
     mask: Mask | None = None
     is_crowd: bool = False
 
@@ -113,7 +113,7 @@ class TrackShape:
     """A track's box at one frame of its clip; `is_outside` ends its visibility from that frame on."""
 
     frame_index: int
-    xyxy: tuple[float, float, float, float]
+    xyxy: Xyxy
     is_outside: bool = False
 
 

@@ -1,6 +1,5 @@
 """Check one item's label against its image and the dataset's classes; what is found stands in the table of `health`."""
 
-import math
 from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from visionyard.data.artifacts import SHARDS
+from visionyard.data.box_checks import checked_xyxy
 from visionyard.data.class_masks import decode_class_mask, ids_present
 from visionyard.data.items import Box, Item, Problems
 from visionyard.data.shards import Blob, read_blob
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError, MediaError
+from visionyard.geometry import Xyxy
 
 # Labels are rounded to whole pixels, and Pascal VOC counts pixels from 1: that much beyond the image is no mistake.
 _ROUNDING_PX = 1.0
-
-Xyxy = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -101,22 +100,9 @@ class LabelChecker:
 
     def _checked_box(self, box: Box, item: Item, where: str) -> Xyxy | None:
         """Return the box within the image, None when nothing of it is left."""
-        left, top, right, bottom = box.xyxy
-        text = f"{box.class_name} box [{left:g}, {top:g}, {right:g}, {bottom:g}]"
-        size = f"{item.width}x{item.height} px image"
-        add = self._problems.add
-        if not all(math.isfinite(value) for value in box.xyxy):
-            add("box_not_finite", item.source, f"{text} is not made of numbers; left out", where)
-            return None
-        if right <= left or bottom <= top:
-            add("box_without_area", item.source, f"{text} has no area; left out", where)
-            return None
-        inside = (max(left, 0.0), max(top, 0.0), min(right, float(item.width)), min(bottom, float(item.height)))
-        if inside[2] <= inside[0] or inside[3] <= inside[1]:
-            add("box_outside", item.source, f"{text} lies outside the {size}; left out", where)
-            return None
-        if max(abs(new - old) for new, old in zip(inside, box.xyxy, strict=True)) > _ROUNDING_PX:
-            add("box_clipped", item.source, f"{text} reaches beyond the {size}; cut at its border", where)
+        inside, code, message = checked_xyxy(box.xyxy, (item.width, item.height), rounding_px=_ROUNDING_PX)
+        if code:
+            self._problems.add(code, item.source, f"{box.class_name} box {message}", where)
         return inside
 
     def _checked_mask(self, box: Box, item: Item, where: str) -> str | None:

@@ -4,6 +4,9 @@ import numpy as np
 
 from visionyard.errors import ShapeError
 
+# One box, where an array would be too much.
+Xyxy = tuple[float, float, float, float]
+
 
 def cxcywh_to_xyxy(cxcywh: np.ndarray) -> np.ndarray:
     """Turn (N, 4) centre x, centre y, width, height into (N, 4) left, top, right, bottom."""

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from visionyard.errors import ShapeError
+from visionyard.geometry.boxes import Xyxy
 
 # Each character carries five bits, the sixth says that more follow; a count of pixels never needs more.
 _MOST_CHARACTERS = 13
@@ -138,6 +139,19 @@ class Mask:
         """Pixels inside."""
         edges = self.edges()
         return int((edges[1::2] - edges[::2]).sum())
+
+    def xyxy(self) -> Xyxy | None:
+        """Return the smallest box around its pixels, without making them; None when it has none."""
+        edges, height = self.edges(), self.size_hw[0]
+        starts, ends = edges[0::2], edges[1::2]
+        starts, ends = starts[starts < ends], ends[starts < ends] - 1
+        if not len(starts):
+            return None
+        left, right = starts[0] // height, ends[-1] // height + 1
+        # A run that goes on in the next column reaches the lower and the upper border.
+        is_over_border = (starts // height != ends // height).any()
+        top, bottom = (0, height) if is_over_border else ((starts % height).min(), (ends % height).max() + 1)
+        return float(left), float(top), float(right), float(bottom)
 
     def to_array(self) -> np.ndarray:
         """Return the pixels, (H, W) bool."""

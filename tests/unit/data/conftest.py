@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.source_files import write_photos_by_class
 from visionyard.data.artifacts import IMAGES, PROBLEMS, SHARDS, write_manifest
 from visionyard.data.class_masks import encode_class_mask, ids_present
 from visionyard.data.items import Box, Item, Problem, Split, write_json_lines
 from visionyard.data.shards import ShardWriter
-from visionyard.geometry import Mask
-
-Xyxy = tuple[float, float, float, float]
+from visionyard.geometry import Mask, Xyxy
 
 
 def encode(pixels: np.ndarray, image_format: str = "JPEG", **options: Any) -> bytes:
@@ -154,6 +153,18 @@ def build_artifacts(tmp_path: Path) -> ArtifactBuilder:
         return artifacts
 
     return build
+
+
+@pytest.fixture
+def by_class(tmp_path: Path) -> str:
+    """Return a folder of three photos of two classes."""
+    return write_photos_by_class(tmp_path / "photos")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Return where ingest shall write."""
+    return tmp_path / "out" / "sources"
 
 
 @pytest.fixture

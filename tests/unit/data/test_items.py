@@ -63,11 +63,11 @@ def test_clips_come_back_equal(tracks: tuple[Track, ...] | None) -> None:
 def test_problems_are_kept_and_counted() -> None:
     problems = Problems()
     problems.add("tiny_image", "a.jpg", "8x8 px")
-    problems.add("box_outside", "b.xml", "[9, 9, 10, 10]", "object 3")
-    problems.add("box_outside", "c.xml", "[9, 9, 10, 10]")
-    assert problems.counts() == {"box_outside": 2, "tiny_image": 1}
-    assert list(problems.counts()) == ["box_outside", "tiny_image"]
-    assert problems.found[1] == Problem("box_outside", "b.xml", "[9, 9, 10, 10]", "object 3")
+    problems.add("box_outside_image", "b.xml", "[9, 9, 10, 10]", "object 3")
+    problems.add("box_outside_image", "c.xml", "[9, 9, 10, 10]")
+    assert problems.counts() == {"box_outside_image": 2, "tiny_image": 1}
+    assert list(problems.counts()) == ["box_outside_image", "tiny_image"]
+    assert problems.found[1] == Problem("box_outside_image", "b.xml", "[9, 9, 10, 10]", "object 3")
     assert Problem(**problems.found[1].to_json()) == problems.found[1]
 
 

@@ -168,3 +168,39 @@ def test_each_part_has_its_outline_and_holes_are_filled() -> None:
 
     assert sorted(map(_area, polygons)) == [6, 25]
     assert mask_to_polygons(Mask.from_array(np.zeros((3, 3), np.bool_))) == []
+
+
+def mask_of(*pixels: tuple[int, int], size_hw: tuple[int, int] = (6, 8)) -> Mask:
+    array = np.zeros(size_hw, np.bool_)
+    for row, column in pixels:
+        array[row, column] = True
+    return Mask.from_array(array)
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        pytest.param(mask_of(), None, id="nothing"),
+        pytest.param(mask_of((0, 0)), (0, 0, 1, 1), id="first pixel"),
+        pytest.param(mask_of((5, 7)), (7, 5, 8, 6), id="last pixel"),
+        pytest.param(mask_of((2, 3), (4, 1)), (1, 2, 4, 5), id="two pixels"),
+        pytest.param(mask_of((5, 2), (0, 3)), (2, 0, 4, 6), id="a run over two columns"),
+        pytest.param(Mask.from_runs([0, 48], (6, 8)), (0, 0, 8, 6), id="everything"),
+        pytest.param(Mask((6, 8), Mask.from_runs([9, 0, 3, 1, 35], (6, 8)).counts), (2, 0, 3, 1), id="an empty run"),
+    ],
+)
+def test_the_box_around_a_mask(mask: Mask, expected: tuple[int, ...] | None) -> None:
+    assert mask.xyxy() == expected
+
+
+def test_the_box_around_a_random_mask_is_that_of_its_pixels() -> None:
+    random = np.random.default_rng(4)
+    for _ in range(200):
+        pixels = random.random((5, 7)) < random.uniform(0.02, 0.5)
+        rows, columns = np.nonzero(pixels)
+        expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else None
+        assert Mask.from_array(pixels).xyxy() == expected
+
+
+def test_the_box_around_a_mask_of_an_image_that_fits_no_memory() -> None:
+    assert Mask.from_runs([5, 10**12 - 5], (10**6, 10**6)).xyxy() == (0, 0, 10**6, 10**6)

@@ -62,6 +62,8 @@ def parse_class_map(text: str, file: str) -> list[MapEntry]:
 def _checked(entries: list[MapEntry], file: str) -> list[MapEntry]:
     if not entries:
         raise DataError(f"{file}: holds no class; expected a name and a number or colour for each")
+    if any(not entry.name for entry in entries):
+        raise DataError(f"{file}: a class has an empty name; name it, or leave it out")
     if len({entry.number is None for entry in entries}) > 1 or len({entry.colour is None for entry in entries}) > 1:
         raise DataError(f"{file}: some classes have a number or colour, others have none; give each its own")
     for what, values in (
@@ -96,13 +98,14 @@ def _from_lines(text: str, file: str) -> Iterable[MapEntry]:
 
 def _from_csv(text: str, file: str) -> Iterable[MapEntry]:
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
+        reader = csv.reader(io.StringIO(text))
+        rows = [(reader.line_num, cells) for row in reader if any(cells := [cell.strip() for cell in row])]
     except csv.Error as error:
         raise DataError(f"{file}: not valid CSV ({error})") from None
-    header = [re.sub(r"\W+", "_", cell.lower()).strip("_") for cell in rows[0]] if rows else []
+    header = [re.sub(r"\W+", "_", cell.lower()).strip("_") for cell in rows[0][1]] if rows else []
     if not set(header) & {*_NAME_KEYS}:
         raise DataError(f"{file}: line 1 is {','.join(header)[:60]!r}; expected a header such as name,r,g,b or id,name")
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in rows[1:]:
         if len(row) != len(header):
             raise DataError(f"{file}: line {number} has {len(row)} values, the header {len(header)}")
         yield _from_object(dict(zip(header, row, strict=True)), f"{file}: line {number}")
@@ -119,7 +122,7 @@ def _from_json(text: str, file: str) -> Iterable[MapEntry]:
     if isinstance(values, list):
         for place, value in enumerate(values):
             where = f"{file}: entry {place + 1}"
-            yield MapEntry(value, number=place) if isinstance(value, str) else _from_object(value, where)
+            yield MapEntry(value.strip(), number=place) if isinstance(value, str) else _from_object(value, where)
     elif isinstance(values, dict):
         yield from (_from_pair(key, value, f"{file}: {key[:40]!r}") for key, value in values.items())
     else:
@@ -129,13 +132,13 @@ def _from_json(text: str, file: str) -> Iterable[MapEntry]:
 def _from_pair(key: str, value: Any, where: str) -> MapEntry:
     """Return the class of `"0": "road"`, `"road": 0`, `"road": [0, 0, 0]` or `"0": {"name": "road"}`."""
     if isinstance(value, str) and not _HEX.match(value):
-        return MapEntry(value, number=_number(key, where))
+        return MapEntry(value.strip(), number=_number(key, where))
     if isinstance(value, dict):
         numbered = {"id": key, **value} if key.isdecimal() else {"name": key, **value}
         return _from_object(numbered, where)
     if isinstance(value, int) and not isinstance(value, bool):
-        return MapEntry(key, number=_number(value, where))
-    return MapEntry(key, colour=_colour(value, where))
+        return MapEntry(key.strip(), number=_number(value, where))
+    return MapEntry(key.strip(), colour=_colour(value, where))
 
 
 def _from_object(value: Any, where: str) -> MapEntry:

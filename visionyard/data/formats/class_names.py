@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from visionyard.data.formats.source_tree import SourceTree
 from visionyard.errors import DataError
 
-MAX_NAMES_BYTES = 4 << 20
+_MAX_NAMES_BYTES = 4 << 20
 _NUMBERED = re.compile(r"^(\d+)\s*:\s*(.+)$")
 _LABEL_MAP_ITEM = re.compile(r"item\s*\{([^{}]*)\}")
 _LABEL_MAP_FIELD = re.compile(r"""(?m)\b(id|name|display_name)\s*:\s*(?:(\d+)|"([^"\n]*)"|'([^'\n]*)')""")
@@ -26,14 +27,16 @@ def find_class_names(tree: SourceTree, pattern: re.Pattern[str]) -> tuple[str, d
     if not found:
         return None
     file = min(found, key=lambda each: (each.name.count("/"), each.name))
-    if file.size > MAX_NAMES_BYTES:
-        raise DataError(f"{file.name}: {file.size} bytes, expected class names in at most {MAX_NAMES_BYTES}")
+    if file.size > _MAX_NAMES_BYTES:
+        raise DataError(f"{file.name}: {file.size} bytes, expected class names in at most {_MAX_NAMES_BYTES}")
     try:
         text = tree.path(file.name).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file.name}: not UTF-8 text ({error}); expected a class name a line") from None
     names = _label_map(text, file.name) if file.path.suffix == ".pbtxt" else _lines(text)
-    _check(names, file.name)
+    if not names:
+        raise DataError(f"{file.name}: holds no class names; expected one a line, or delete the file")
+    check_names(names.values(), file.name)
     return file.name, names
 
 
@@ -66,9 +69,12 @@ def _label_map(text: str, file: str) -> dict[int, str]:
     return names
 
 
-def _check(names: dict[int, str], file: str) -> None:
-    if not names:
-        raise DataError(f"{file}: holds no class names; expected one a line, or delete the file")
-    repeated = sorted(text for text, count in Counter(names.values()).items() if not text or count > 1)
+def check_names(names: Iterable[str], file: str) -> None:
+    """Refuse class names of which one is empty or stands there twice.
+
+    Raises:
+        DataError: One does; names it and the file.
+    """
+    repeated = sorted(text for text, count in Counter(names).items() if not text or count > 1)
     if repeated:
         raise DataError(f"{file}: the class name {repeated[0]!r} is empty or stands there twice; give each its own")

@@ -17,7 +17,7 @@ import numpy as np
 
 from visionyard.data.formats.coco_categories import Categories, merged_classes
 from visionyard.data.formats.coco_shapes import read_box
-from visionyard.data.formats.image_lookup import ImageLookup, NotFound
+from visionyard.data.formats.image_lookup import Claims, ImageLookup
 from visionyard.data.formats.json_reading import JsonValue, json_values, read_value
 from visionyard.data.formats.reading import (
     ImageLabels,
@@ -27,6 +27,7 @@ from visionyard.data.formats.reading import (
     SourceImage,
     split_of_folder,
     split_of_path,
+    unlabelled,
 )
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Problems, Split
@@ -36,6 +37,7 @@ _LOOKED_AT = 50
 # What stands before the first image or annotation (info, licences) is a few kilobytes in every set met.
 _HEAD_BYTES = 1 << 20
 _LISTS = {"images", "annotations", "categories"}
+_OTHER_KINDS = {"keypoints": "key points", "caption": "captions", "segments_info": "panoptic segments"}
 _WORDS = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -57,7 +59,8 @@ class _File:
         split: The one it is for; None when its name and folder do not say.
         categories: Its classes.
         entries: Its images, one for each id.
-        has_annotations: Whether it lists annotations at all: a file of a test set without labels does not.
+        has_annotations: Whether it lists annotations: a file of a test set without labels does not.
+        unread_ids: Of the images with an annotation that is of no class, such as a caption: something is there.
         rows: From an image id to its number, in the order in which ids occurred.
         owners: For each annotation the number of its image's id.
         starts: For each annotation its first byte.
@@ -70,11 +73,17 @@ class _File:
     categories: Categories
     entries: list[_Entry] = field(default_factory=list)
     has_annotations: bool = False
+    unread_ids: set[Hashable] = field(default_factory=set)
     rows: dict[Hashable, int] = field(default_factory=dict)
     owners: "array[int]" = field(default_factory=lambda: array("q"))
     starts: "array[int]" = field(default_factory=lambda: array("q"))
     stops: "array[int]" = field(default_factory=lambda: array("q"))
     annotation_ids: "array[int]" = field(default_factory=lambda: array("q"))
+
+    @property
+    def says_what_is_there(self) -> bool:
+        """Whether an image without an annotation is one where nothing is: not so in a file of captions alone."""
+        return self.has_annotations and (bool(self.owners) or not self.unread_ids)
 
 
 def evidence(tree: SourceTree) -> str:
@@ -182,11 +191,18 @@ def _add_annotation(file: _File, each: JsonValue, is_told: set[str], problems: P
         message = f"an annotation needs an image_id, got {str(image_id)[:40]!r}; left out"
         problems.add("malformed_entry", file.name, message, f"byte {each.start}")
         return
-    for key, meaning in (("keypoints", "key points"), ("caption", "captions"), ("segments_info", "panoptic segments")):
-        if key in each.value and key not in is_told:
+    others = [key for key in _OTHER_KINDS if key in each.value]
+    for key in others:
+        if key not in is_told:
             is_told.add(key)
-            problems.add("shape_not_supported", file.name, f"{meaning} are not read; boxes and masks are", key)
-    if "category_id" in each.value:
+            message = f"{_OTHER_KINDS[key]} are not read; boxes and masks are"
+            problems.add("shape_not_supported", file.name, message, key)
+    if "category_id" not in each.value:
+        file.unread_ids.add(image_id)
+        if not others:
+            message = "an annotation needs a category_id, got none; left out"
+            problems.add("malformed_entry", file.name, message, f"byte {each.start}")
+    else:
         file.owners.append(file.rows.setdefault(image_id, len(file.rows)))
         file.starts.append(each.start)
         file.stops.append(each.stop)
@@ -231,29 +247,23 @@ def _items(tree: SourceTree, files: list[_File], problems: Problems) -> Iterator
     annotations = [_Annotations(tree, file) for file in files]
     for image in tree.images():
         if image.name not in labelled:
-            problems.add("image_without_labels", image.name, "no COCO file lists it; kept as unlabelled")
-            yield SourceImage(image, published_split=split_of_path(image.path))
+            yield unlabelled(image, "no COCO file lists it", problems)
             continue
         place, entry = labelled[image.name]
-        labels = annotations[place].labels_of(entry, problems) if files[place].has_annotations else None
+        labels = annotations[place].labels_of(entry, problems) if files[place].says_what_is_there else None
         yield SourceImage(image, labels=labels, published_split=files[place].split or split_of_path(image.path))
 
 
 def _labelled_images(tree: SourceTree, files: list[_File], problems: Problems) -> dict[str, tuple[int, _Entry]]:
     """Return for each image the file that labels it, by its number, and how that lists it."""
-    lookup = ImageLookup(tree)
+    lookup, claims = ImageLookup(tree), Claims(problems)
     labelled: dict[str, tuple[int, _Entry]] = {}
     for place, file in enumerate(files):
         references = [entry.file_name for entry in file.entries]
         found = lookup.resolve(references, beside=PurePosixPath(file.name).parent, split=file.split)
-        for entry, image in zip(file.entries, found):
-            item = f"image {str(entry.image_id)[:40]}"
-            if isinstance(image, NotFound):
-                problems.add(image.code, file.name, f"{image.message}; its labels are left out", item)
-            elif image.name in labelled:
-                message = f"{image.name} has its labels from {files[labelled[image.name][0]].name}; left out"
-                problems.add("image_labelled_twice", file.name, message, item)
-            else:
+        for entry, each in zip(file.entries, found):
+            image = claims.take(each, file.name, f"image {str(entry.image_id)[:40]}")
+            if image is not None:
                 labelled[image.name] = (place, entry)
     return labelled
 
@@ -280,7 +290,8 @@ class _Annotations:
                     item = f"annotation {str(values['id'])[:40]}" if "id" in values else f"byte {file.starts[place]}"
                     box = read_box(values, item, file.name, file.categories, problems)
                     boxes += [box] if box else []
-        return ImageLabels(file.name, tuple(boxes), has_faults=len(boxes) < len(places), size_wh=entry.size_wh)
+        has_faults = len(boxes) < len(places) or entry.image_id in file.unread_ids
+        return ImageLabels(file.name, tuple(boxes), has_faults=has_faults, size_wh=entry.size_wh)
 
 
 FORMAT = SourceFormat(

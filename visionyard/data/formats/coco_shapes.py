@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from visionyard.data.box_checks import text_of_box
 from visionyard.data.formats.coco_categories import Categories
 from visionyard.data.formats.json_reading import numbers_of
 from visionyard.data.formats.reading import RawBox
-from visionyard.data.formats.shapes import Xyxy, around_mask, around_points, hardly_overlap, text_of_box
+from visionyard.data.formats.shapes import around_points, hardly_overlap
 from visionyard.data.items import Problems
 from visionyard.errors import ShapeError
-from visionyard.geometry import Mask
+from visionyard.geometry import Mask, Xyxy
 
 
 def read_box(values: dict[str, Any], item: str, file: str, categories: Categories, problems: Problems) -> RawBox | None:
@@ -29,7 +30,7 @@ def read_box(values: dict[str, Any], item: str, file: str, categories: Categorie
     polygons, mask, fault = _segmentation(values.get("segmentation"))
     if fault:
         problems.add("malformed_mask", file, f"{fault}; left out", item)
-    drawn = around_mask(mask) if mask else around_points([each for polygon in polygons for each in polygon])
+    drawn = mask.xyxy() if mask else around_points([each for polygon in polygons for each in polygon])
     boxed = _corners(values.get("bbox"))
     xyxy = boxed or drawn
     if xyxy is None:

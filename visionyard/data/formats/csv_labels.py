@@ -4,9 +4,9 @@ A class may also have a column of its own, with 1 in the rows that are of it.
 
 Columns are found by the header's names, without a header by content (`visionyard.data.formats.csv_columns`). A path is
 relative to the CSV or to the source; its extension may be missing. A split stands in a column, in the CSV's name
-(`train_labels.csv`) or in the image's folder. Boxes are pixels, unless none of the file's is above 1: then they are
-shares of width and height. A row with an image and no box says that nothing is there. Files named as submissions to a
-contest are passed over: their labels are placeholders.
+(`train_labels.csv`) or in the image's folder. Boxes are pixels, unless the numbers of all boxes lie between 0 and 1:
+then they are shares of width and height. A row with an image and no box says that nothing is there. Files named as
+submissions to a contest are passed over: their labels are placeholders.
 
 Source: TensorFlow Object Detection API, `filename,width,height,class,xmin,ymin,xmax,ymax` of its dataset tools; Open
 Images V4, `ImageID,...,LabelName,...,XMin,XMax,YMin,YMax`.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
+from sys import intern
 
 from visionyard.data.delimited import EXTENSIONS, TextLayout, read_rows, text_layout
 from visionyard.data.formats.csv_columns import Columns, columns_of_content, columns_of_flags, columns_of_header
@@ -31,6 +32,7 @@ from visionyard.data.formats.reading import (
     SourceImage,
     split_of_folder,
     split_of_path,
+    unlabelled,
 )
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.formats.split_names import split_of_file
@@ -165,29 +167,32 @@ def _read_table(
     labels: dict[str, _Labels],
     problems: Problems,
 ) -> None:
-    """Add what a table says to `labels`, from image names to labels."""
-    rows: list[tuple[int, list[str]]] = []
-    width = 0
-    try:
-        for line, cells in read_rows(tree.path(table.file.name), table.layout):
-            width = width or len(cells)
-            if len(cells) != width:
-                message = f"{len(cells)} cells, expected {width} as in the first row; left out"
-                problems.add("malformed_line", table.file.name, message, f"line {line}")
-            else:
-                rows.append((line, cells))
-    except DataError as error:
-        problems.add("unreadable_labels", table.file.name, f"{error}; the rest of the file is left out")
-    rows = rows[table.columns.has_header :]
-    references = list(dict.fromkeys(completed(cells[table.columns.path]) for _, cells in rows))
-    split = split_of_file(table.file.path)
+    """Add what a table says to `labels`, from image names to labels; it is read twice, a row at a time."""
+    path_at, split = table.columns.path, split_of_file(table.file.path)
+    references = list(dict.fromkeys(completed(cells[path_at]) for _, cells in _rows(tree, table, Problems())))
     found = dict(zip(references, lookup.resolve(references, beside=table.file.path.parent, split=split)))
-    for line, cells in rows:
-        image = found[completed(cells[table.columns.path])]
+    for line, cells in _rows(tree, table, problems):
+        image = found[completed(cells[path_at])]
         if isinstance(image, NotFound):
             problems.add(image.code, table.file.name, f"{image.message}; left out", f"line {line}")
         else:
             _add_row(table, line, cells, image, labels, problems)
+
+
+def _rows(tree: SourceTree, table: _Table, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells of the rows below the header; those of another width are noted."""
+    width = 0
+    try:
+        for line, cells in read_rows(tree.path(table.file.name), table.layout):
+            is_header = not width and table.columns.has_header
+            width = width or len(cells)
+            if len(cells) != width:
+                message = f"{len(cells)} cells, expected {width} as in the first row; left out"
+                problems.add("malformed_line", table.file.name, message, f"line {line}")
+            elif not is_header:
+                yield line, cells
+    except DataError as error:
+        problems.add("unreadable_labels", table.file.name, f"{error}; the rest of the file is left out")
 
 
 def _add_row(
@@ -233,7 +238,7 @@ def _add_box(table: _Table, line: int, cells: list[str], class_name: str, entry:
         note("malformed_box", message=f"expected a class and four numbers, got {class_name!r} and {said}; dropped")
         return
     left, top, right, bottom = (value for value in values if value is not None)
-    entry.boxes.append(RawBox(class_name, (left, top, right, bottom), f"line {line}"))
+    entry.boxes.append(RawBox(intern(class_name), (left, top, right, bottom), f"line {line}"))
 
 
 def _split(table: _Table, cells: list[str], image: SourceFile, note: partial[None]) -> Split | None:
@@ -246,8 +251,12 @@ def _split(table: _Table, cells: list[str], image: SourceFile, note: partial[Non
 
 def _are_shares(labels: Mapping[str, _Labels]) -> bool:
     """Return whether boxes are shares of width and height: all numbers from 0 to 1, and not all of them whole."""
-    values = [value for entry in labels.values() for box in entry.boxes for value in box.xyxy]
-    return all(0 <= value <= 1 for value in values) and any(0 < value < 1 for value in values)
+    has_fractions = False
+    for value in (value for entry in labels.values() for box in entry.boxes for value in box.xyxy):
+        if not 0 <= value <= 1:
+            return False
+        has_fractions = has_fractions or 0 < value < 1
+    return has_fractions
 
 
 def _images(
@@ -256,8 +265,7 @@ def _images(
     for file in tree.images():
         entry = labels.get(file.name)
         if entry is None:
-            problems.add("image_without_labels", file.name, "no row of a CSV names it; kept as unlabelled")
-            yield SourceImage(file, published_split=split_of_path(file.path))
+            yield unlabelled(file, "no row of a CSV names it", problems)
         elif entry.table.columns.box:
             found = ImageLabels(
                 entry.table.file.name, tuple(entry.boxes), entry.has_faults, is_normalized, entry.size_wh

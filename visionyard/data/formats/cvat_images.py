@@ -16,14 +16,13 @@ from xml.etree.ElementTree import Element
 from visionyard.data.formats.cvat_xml import (
     BOXED_SHAPES,
     OTHER_SHAPES,
-    XML_ERRORS,
     Labels,
     first_of_mode,
     mode_of,
     read_shape,
     refuse_mode,
 )
-from visionyard.data.formats.image_lookup import ImageLookup, NotFound
+from visionyard.data.formats.image_lookup import Claims, ImageLookup, NotFound
 from visionyard.data.formats.reading import (
     ImageLabels,
     RawBox,
@@ -32,9 +31,10 @@ from visionyard.data.formats.reading import (
     SourceImage,
     split_of_folder,
     split_of_path,
+    unlabelled,
 )
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.formats.xml_reading import size_of, xml_events
+from visionyard.data.formats.xml_reading import XML_ERRORS, size_of, xml_events
 from visionyard.data.items import Problems, Split
 from visionyard.errors import DataError
 
@@ -130,8 +130,7 @@ def _elements(tree: SourceTree, name: str) -> Iterator[tuple[Element, Element]]:
 
 
 def _resolve(tree: SourceTree, files: list[_File], problems: Problems) -> None:
-    lookup = ImageLookup(tree)
-    owners: dict[str, str] = {}
+    lookup, claims = ImageLookup(tree), Claims(problems)
     for file in files:
         beside = PurePosixPath(file.name).parent
         splits = [split_of_folder(subset) for subset in file.subsets]
@@ -139,19 +138,9 @@ def _resolve(tree: SourceTree, files: list[_File], problems: Problems) -> None:
         # The export of a project puts the images of each subset into a folder of its own.
         in_subsets = [f"{subset}/{name}" for subset, name in zip(file.subsets, file.references)]
         again = lookup.resolve(in_subsets, beside=beside, split=splits)
-        for number, (plain, in_subset) in enumerate(zip(found, again)):
+        for number, (plain, in_subset) in enumerate(zip(found, again), start=1):
             image = plain if isinstance(in_subset, NotFound) else in_subset
-            item = f"image {number + 1}"
-            kept = None
-            if isinstance(image, NotFound):
-                problems.add(image.code, file.name, f"{image.message}; its labels are left out", item)
-            elif image.name in owners:
-                message = f"{image.name} has its labels from {owners[image.name]}; left out"
-                problems.add("image_labelled_twice", file.name, message, item)
-            else:
-                kept = image
-                owners[image.name] = file.name
-            file.images.append(kept)
+            file.images.append(claims.take(image, file.name, f"image {number}"))
 
 
 def _items(tree: SourceTree, files: list[_File], problems: Problems, *, is_tagged: bool) -> Iterator[SourceImage]:
@@ -170,8 +159,7 @@ def _items(tree: SourceTree, files: list[_File], problems: Problems, *, is_tagge
             root.clear()
     for image in tree.images():
         if image.name not in seen:
-            problems.add("image_without_labels", image.name, "no CVAT file lists it; kept as unlabelled")
-            yield SourceImage(image, published_split=split_of_path(image.path))
+            yield unlabelled(image, "no CVAT file lists it", problems)
 
 
 def _image(

@@ -9,24 +9,24 @@ Source: CVAT documentation, XML annotation format, version 1.1, interpolation mo
 `TrackManager.get_interpolated_shapes` in `cvat/apps/dataset_manager/annotation.py` of cvat-ai/cvat.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
+from visionyard.data.box_checks import checked_xyxy
 from visionyard.data.formats.cvat_xml import (
     BOXED_SHAPES,
     OTHER_SHAPES,
-    XML_ERRORS,
     Labels,
     first_of_mode,
     read_shape,
     refuse_mode,
 )
-from visionyard.data.formats.reading import Reading, SourceClip, SourceFormat, checked_xyxy, split_of_path
-from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.formats.xml_reading import number_of, size_of, xml_events
+from visionyard.data.formats.reading import ROUNDING_PX, Reading, SourceClip, SourceFormat, split_of_path
+from visionyard.data.formats.source_tree import SourceTree
+from visionyard.data.formats.xml_reading import XML_ERRORS, number_of, size_of, xml_events
 from visionyard.data.items import Problems, Track, TrackShape
 from visionyard.errors import DataError
 
@@ -59,10 +59,11 @@ def read(tree: SourceTree, problems: Problems) -> Reading:
     Raises:
         DataError: A file is CVAT for images, or holds a project of several tasks.
     """
+    clips = [clip.path for clip in tree.clips()]
     by_clip: dict[str, tuple[str, _Meta]] = {}
     for file in tree.with_extension(".xml"):
         meta = _read_meta(tree, file.name, problems)
-        clip = _clip_of(tree, file, meta) if meta else None
+        clip = _clip_of(clips, file.path, meta) if meta else None
         if meta and clip is None:
             message = f"its clip {(meta.source or file.path.stem)[:120]!r} is not in the source; left out"
             problems.add("labels_without_clip", file.name, message)
@@ -70,7 +71,7 @@ def read(tree: SourceTree, problems: Problems) -> Reading:
             problems.add("clip_labelled_twice", file.name, f"{clip} has its labels from {by_clip[clip][0]}; left out")
         elif meta and clip is not None:
             by_clip[clip] = (file.name, meta)
-    return Reading(len(tree.clips()), clips=_items(tree, by_clip, problems))
+    return Reading(len(clips), clips=_items(tree, by_clip, problems))
 
 
 def _items(tree: SourceTree, by_clip: dict[str, tuple[str, _Meta]], problems: Problems) -> Iterator[SourceClip]:
@@ -93,12 +94,11 @@ def _items(tree: SourceTree, by_clip: dict[str, tuple[str, _Meta]], problems: Pr
         problems.add("class_without_boxes", next(iter(by_clip.values()))[0], message, "labels")
 
 
-def _clip_of(tree: SourceTree, file: SourceFile, meta: _Meta) -> str | None:
+def _clip_of(clips: Sequence[PurePosixPath], file: PurePosixPath, meta: _Meta) -> str | None:
     """Return the clip a file is for: named by `<source>`, nearest first, else the one of the file's own name."""
-    clips = [clip.path for clip in tree.clips()]
     wanted = PurePosixPath(meta.source.replace("\\", "/")).name
-    named = [path for path in clips if path.name == wanted] or [path for path in clips if path.stem == file.path.stem]
-    beside = [path for path in named if path.parent == file.path.parent]
+    named = [path for path in clips if path.name == wanted] or [path for path in clips if path.stem == file.stem]
+    beside = [path for path in named if path.parent == file.parent]
     if len(beside) == 1:
         return str(beside[0])
     return str(named[0]) if len(named) == 1 else None
@@ -185,7 +185,7 @@ def _shape(element: Element, track: str, file: str, meta: _Meta, problems: Probl
     problems.found += [problem for problem in noted.found if problem.code != "shape_as_box"]
     if box is None:
         return None
-    checked, code, message = checked_xyxy(box.xyxy, meta.size_wh)
+    checked, code, message = checked_xyxy(box.xyxy, meta.size_wh, rounding_px=ROUNDING_PX)
     is_outside = element.get("outside") == "1"
     # Of a box that is not seen, only that it ends the visibility counts; where it then is does not.
     if code and not (is_outside and code != "box_not_a_number"):

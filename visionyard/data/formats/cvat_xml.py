@@ -7,20 +7,19 @@ import math
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from visionyard.data.formats.reading import RawBox
-from visionyard.data.formats.shapes import Xyxy, around_mask, around_points, around_turned_box
+from visionyard.data.formats.shapes import around_ellipse, around_points, around_turned_box
 from visionyard.data.formats.source_tree import SourceTree
-from visionyard.data.formats.xml_reading import number_of, text_of, xml_events
+from visionyard.data.formats.xml_reading import XML_ERRORS, number_of, text_of, xml_events
 from visionyard.data.items import Problems
 from visionyard.errors import DataError, ShapeError
-from visionyard.geometry import Mask
+from visionyard.geometry import Mask, Xyxy
 from visionyard.transforms.images import MAX_PIXEL_COUNT
 
-XML_ERRORS = (ParseError, UnicodeDecodeError, ValueError, LookupError)
 # Shapes with an inside, hence a box; of the last two only the box is taken.
 BOXED_SHAPES = {"box", "polygon", "mask", "ellipse", "cuboid"}
 OTHER_SHAPES = {"polyline", "points", "skeleton"}
@@ -112,7 +111,7 @@ def _extents(
         return (left, top, right, bottom), (), None
     if element.tag == "mask":
         mask = _mask(element, size_wh)
-        xyxy = around_mask(mask)
+        xyxy = mask.xyxy()
         if xyxy is None:
             raise ShapeError("it has no pixels")
         return xyxy, (), mask
@@ -157,10 +156,7 @@ def _points(text: str) -> tuple[float, ...]:
 
 def _around_ellipse(element: Element) -> Xyxy:
     x, y, radius_x, radius_y = _numbers(element, "cx", "cy", "rx", "ry")
-    turn = math.radians(_rotation(element))
-    reach_x = math.hypot(radius_x * math.cos(turn), radius_y * math.sin(turn))
-    reach_y = math.hypot(radius_x * math.sin(turn), radius_y * math.cos(turn))
-    return x - reach_x, y - reach_y, x + reach_x, y + reach_y
+    return around_ellipse((x, y), (radius_x, radius_y), _rotation(element))
 
 
 def _mask(element: Element, size_wh: tuple[int, int] | None) -> Mask:

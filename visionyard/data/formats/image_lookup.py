@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from visionyard.data.formats.reading import split_of_path
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.items import Split
+from visionyard.data.items import Problems, Split
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _SHOWN_LENGTH = 120
@@ -27,9 +27,12 @@ class ImageLookup:
 
     def __init__(self, tree: SourceTree) -> None:
         self._by_path = {file.path: file for file in tree.images()}
-        self._by_name: dict[str, list[SourceFile]] = defaultdict(list)
-        for file in self._by_path.values():
-            self._by_name[file.path.name].append(file)
+        # By the last one and two parts of their paths: a folder for each scene often holds images of one and the same
+        # name, and looking through all of them for each would take the square of their number.
+        self._by_ending: dict[tuple[str, ...], list[SourceFile]] = defaultdict(list)
+        for path, file in self._by_path.items():
+            for ending in {path.parts[-1:], path.parts[-2:]}:
+                self._by_ending[ending].append(file)
 
     def resolve(
         self,
@@ -58,8 +61,9 @@ class ImageLookup:
         found = [self._by_suffix(path, split, beside) for path, split in zip(paths, splits)]
         taken = {each.name for each in found if isinstance(each, SourceFile)}
         left = Counter(path.name for path, each in zip(paths, found) if each is None)
+        free = {name: [file for file in self._by_ending.get((name,), ()) if file.name not in taken] for name in left}
         return [
-            each or self._by_file_name(path, reference, split, taken, left)
+            each or _by_file_name(path, reference, split, free[path.name], is_only=left[path.name] == 1)
             for path, reference, split, each in zip(paths, references, splits, found)
         ]
 
@@ -70,7 +74,7 @@ class ImageLookup:
             exact = self._by_path.get(base / path)
             if exact is not None:
                 return exact
-        alike = [(_common(path, file.path), file) for file in self._by_name.get(path.name, ())]
+        alike = [(_common(path, file.path), file) for file in self._by_ending.get(path.parts[-2:], ())]
         whole = [
             (count, file)
             for count, file in alike
@@ -88,20 +92,51 @@ class ImageLookup:
             return NotFound("ambiguous_image", f"{_shown(str(path))} could be {names}; write its folder, too")
         return best[0] if best else None
 
-    def _by_file_name(
-        self, path: PurePosixPath, reference: str, split: Split | None, taken: set[str], left: Counter[str]
-    ) -> SourceFile | NotFound:
-        files = [file for file in self._by_name.get(path.name, ()) if file.name not in taken]
-        if (
-            len(files) == 1
-            and left[path.name] == 1
-            and not _is_of_another_split(split or split_of_path(path), files[0])
-        ):
-            return files[0]
-        if files:
-            names = ", ".join(file.name for file in files[:3])
-            return NotFound("ambiguous_image", f"{_shown(reference)} is not in the source; not clear whether {names}")
-        return NotFound("image_not_found", f"there is no image {_shown(reference)} in the source")
+
+def _by_file_name(
+    path: PurePosixPath, reference: str, split: Split | None, free: Sequence[SourceFile], *, is_only: bool
+) -> SourceFile | NotFound:
+    """Return the image of a name of which only the file name may be right.
+
+    Args:
+        path: The name.
+        reference: As written, for messages.
+        split: The split it is said to be of.
+        free: The images of its file name that no other name means.
+        is_only: Whether no other name that is left has its file name.
+    """
+    if len(free) == 1 and is_only and not _is_of_another_split(split or split_of_path(path), free[0]):
+        return free[0]
+    if free:
+        names = ", ".join(file.name for file in free[:3])
+        return NotFound("ambiguous_image", f"{_shown(reference)} is not in the source; not clear whether {names}")
+    return NotFound("image_not_found", f"there is no image {_shown(reference)} in the source")
+
+
+class Claims:
+    """Which label file each image has its labels from: the first that names it."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+        self._owners: dict[str, str] = {}
+
+    def take(self, image: SourceFile | NotFound, file: str, item: str) -> SourceFile | None:
+        """Return an image that an entry of a label file is of; None, and a note, where none is or it is taken.
+
+        Args:
+            image: As `ImageLookup` found it.
+            file: The label file.
+            item: The entry, for messages.
+        """
+        if isinstance(image, NotFound):
+            self._problems.add(image.code, file, f"{image.message}; its labels are left out", item)
+            return None
+        if image.name in self._owners:
+            message = f"{image.name} has its labels from {self._owners[image.name]}; left out"
+            self._problems.add("image_labelled_twice", file, message, item)
+            return None
+        self._owners[image.name] = file
+        return image
 
 
 def _as_path(reference: str) -> PurePosixPath:

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from visionyard.data.formats.label_pictures import LabelPicture
-from visionyard.data.formats.reading import ImageLabels, RawBox, Reading, SourceFormat, SourceImage, split_of_path
+from visionyard.data.formats.reading import (
+    ImageLabels,
+    RawBox,
+    Reading,
+    SourceFormat,
+    SourceImage,
+    split_of_path,
+    unlabelled,
+)
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Problems
 from visionyard.errors import DataError, MediaError
@@ -159,12 +167,11 @@ def _one_class(tree: SourceTree) -> str:
 def _images(tree: SourceTree, layout: _Layout, one_class: str, problems: Problems) -> Iterator[SourceImage]:
     for file in layout.images:
         masks = layout.masks_of.get(file.name)
-        labels = None
         if masks is None:
-            problems.add("image_without_labels", file.name, "no mask belongs to it; kept as unlabelled")
+            yield unlabelled(file, "no mask belongs to it", problems)
         else:
             labels = _labels(tree, masks, one_class, problems)
-        yield SourceImage(file, labels=labels, published_split=split_of_path(file.path))
+            yield SourceImage(file, labels=labels, published_split=split_of_path(file.path))
 
 
 def _labels(tree: SourceTree, masks: list[_ObjectMask], one_class: str, problems: Problems) -> ImageLabels:
@@ -180,10 +187,9 @@ def _labels(tree: SourceTree, masks: list[_ObjectMask], one_class: str, problems
             message = f"the mask is of {found} px, those before it of {expected}; left out"
             problems.add("mask_size_differs", each.file.name, message)
             continue
-        crop, (left, top) = mask.to_crop()
-        height, width = crop.shape
-        xyxy = (float(left), float(top), float(left + width), float(top + height))
-        boxes.append(RawBox(each.class_name or one_class, xyxy, each.file.path.name, mask=mask))
+        around = mask.xyxy()
+        if around is not None:
+            boxes.append(RawBox(each.class_name or one_class, around, each.file.path.name, mask=mask))
     size_wh = (size_hw[1], size_hw[0]) if boxes else None
     return ImageLabels(folder, tuple(boxes), has_faults=len(boxes) < len(masks), size_wh=size_wh)
 

@@ -24,6 +24,7 @@ from visionyard.data.formats.reading import (
     SourceImage,
     split_of_folder,
     split_of_path,
+    unlabelled,
 )
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Problems, Split
@@ -67,7 +68,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Annotation:
-    """The annotation of a task that counts: its regions and the classes chosen; None of both when there is none."""
+    """The annotation of a task that counts: its regions, and the classes chosen for the whole image."""
 
     regions: list[Any]
     choices: list[str]
@@ -217,8 +218,7 @@ def _items(
 ) -> Iterator[SourceImage]:
     for image in tree.images():
         if image.name not in labelled:
-            problems.add("image_without_labels", image.name, "no task of Label Studio is of it; kept as unlabelled")
-            yield SourceImage(image, published_split=split_of_path(image.path))
+            yield unlabelled(image, "no task of Label Studio is of it", problems)
             continue
         file, task = labelled[image.name]
         split = task.split or split_of_path(image.path)

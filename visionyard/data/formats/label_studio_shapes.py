@@ -11,10 +11,10 @@ from typing import Any
 from visionyard.data.formats.json_reading import numbers_of
 from visionyard.data.formats.label_studio_brush import brush_mask
 from visionyard.data.formats.reading import RawBox
-from visionyard.data.formats.shapes import Xyxy, around_mask, around_points, around_turned_box
+from visionyard.data.formats.shapes import around_ellipse, around_points, around_turned_box
 from visionyard.data.items import Problems
 from visionyard.errors import ShapeError
-from visionyard.geometry import Mask
+from visionyard.geometry import Mask, Xyxy
 
 _LABEL_KEYS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels", "labels")
 # Regions of which nothing is read. What is no region (texts, ratings, relations) says nothing of boxes and is passed
@@ -126,7 +126,7 @@ def _brush(region: Region) -> tuple[Xyxy, tuple[float, ...], Mask]:
     if size_wh is None:
         raise ShapeError("a brush mask needs original_width and original_height")
     mask = brush_mask(region["rle"], size_wh)
-    around = around_mask(mask)
+    around = mask.xyxy()
     if around is None:
         raise ShapeError("the brush mask has no pixels")
     left, top, right, bottom = around
@@ -145,16 +145,13 @@ def _turned(percent: Xyxy, degrees: float, region: Region, *, is_ellipse: bool) 
     if size_wh is None:
         raise ShapeError("a turned shape needs original_width and original_height")
     width, height = size_wh
-    if not is_ellipse:
-        corner = (left * width, top * height)
-        box = around_turned_box((*corner, right * width, bottom * height), degrees, pivot_xy=corner)
-        return box[0] / width, box[1] / height, box[2] / width, box[3] / height
-    turn = math.radians(degrees)
-    radius_x, radius_y = (right - left) * width / 2, (bottom - top) * height / 2
-    reach_x = math.hypot(radius_x * math.cos(turn), radius_y * math.sin(turn)) / width
-    reach_y = math.hypot(radius_x * math.sin(turn), radius_y * math.cos(turn)) / height
-    x, y = (left + right) / 2, (top + bottom) / 2
-    return x - reach_x, y - reach_y, x + reach_x, y + reach_y
+    left, top, right, bottom = left * width, top * height, right * width, bottom * height
+    if is_ellipse:
+        centre, radii = ((left + right) / 2, (top + bottom) / 2), ((right - left) / 2, (bottom - top) / 2)
+        box = around_ellipse(centre, radii, degrees)
+    else:
+        box = around_turned_box((left, top, right, bottom), degrees, pivot_xy=(left, top))
+    return box[0] / width, box[1] / height, box[2] / width, box[3] / height
 
 
 def _numbers(region: Region, *names: str) -> tuple[float, ...]:

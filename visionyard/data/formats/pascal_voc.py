@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from visionyard.data.formats.label_pictures import LabelPicture
 from visionyard.data.formats.reading import ImageLabels, RawBox, Reading, SourceFormat, SourceImage, split_of_path
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
-from visionyard.data.formats.xml_reading import number_of, root_tag, size_of, text_of, xml_events
+from visionyard.data.formats.xml_reading import XML_ERRORS, number_of, root_tag, size_of, text_of, xml_events
 from visionyard.data.items import SPLITS, Problems, Split
 from visionyard.errors import MediaError
 from visionyard.geometry import Mask
@@ -166,7 +166,7 @@ def _read_labels(
                 boxes += [box] if box else []
                 difficult_count[name] += text_of(element, "difficult") == "1"
                 element.clear()
-    except (ParseError, UnicodeDecodeError, ValueError, LookupError) as error:
+    except XML_ERRORS as error:
         problems.add("unreadable_labels", name, f"not well-formed XML ({error}); its image counts as unlabelled")
         return None
     if root is None or root.tag != "annotation":

@@ -1,16 +1,16 @@
 """What every annotation format says of a source, before pixels are looked at, and the checks of its boxes."""
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from visionyard.data.box_checks import checked_xyxy
 from visionyard.data.formats.label_pictures import ClassMap
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Box, Problems, Split, Task, Track
 from visionyard.errors import ShapeError
-from visionyard.geometry import Mask
+from visionyard.geometry import Mask, Xyxy
 from visionyard.geometry.polygons import rasterize
 
 # Labels written with four digits are off by up to 0.1 px on an image of 1,000 px: clipped without a word.
@@ -36,7 +36,7 @@ class RawBox:
     """
 
     class_name: str
-    xyxy: tuple[float, float, float, float]
+    xyxy: Xyxy
     item: str
     polygons: tuple[tuple[float, ...], ...] = ()
     mask: Mask | None = None
@@ -151,33 +151,10 @@ def split_of_path(path: PurePosixPath) -> Split | None:
     return next((split for split in splits if split is not None), None)
 
 
-def checked_xyxy(
-    xyxy: tuple[float, float, float, float], size_wh: tuple[int, int] | None
-) -> tuple[tuple[float, float, float, float] | None, str, str]:
-    """Check one box against its image.
-
-    Args:
-        xyxy: Pixels.
-        size_wh: Width and height of the image as displayed; None checks without them.
-
-    Returns:
-        The box within the image, or None when nothing is left; a problem code and what is wrong, both empty when the
-        box is good.
-    """
-    if not all(math.isfinite(value) for value in xyxy):
-        return None, "box_not_a_number", f"{_text(xyxy)} holds a value that is not a number; dropped"
-    left, top, right, bottom = xyxy
-    if right <= left or bottom <= top:
-        return None, "box_without_area", f"{_text(xyxy)} has no area; dropped"
-    if size_wh is None:
-        return xyxy, "", ""
-    width, height = size_wh
-    clipped = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
-    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        return None, "box_outside_image", f"{_text(xyxy)} lies outside the image of {width}x{height} px; dropped"
-    if max(abs(before - after) for before, after in zip(xyxy, clipped)) > ROUNDING_PX:
-        return clipped, "box_outside_image", f"{_text(xyxy)} leaves the image of {width}x{height} px; clipped to it"
-    return clipped, "", ""
+def unlabelled(image: SourceFile, reason: str, problems: Problems) -> SourceImage:
+    """Return an image that no label file says anything of, and note why."""
+    problems.add("image_without_labels", image.name, f"{reason}; kept as unlabelled")
+    return SourceImage(image, published_split=split_of_path(image.path))
 
 
 def checked_boxes(labels: ImageLabels, size_wh: tuple[int, int], problems: Problems) -> tuple[Box, ...] | None:
@@ -198,7 +175,7 @@ def checked_boxes(labels: ImageLabels, size_wh: tuple[int, int], problems: Probl
     boxes = []
     for raw in labels.boxes:
         left, top, right, bottom = _scaled(raw.xyxy, scale_wh)
-        xyxy, code, message = checked_xyxy((left, top, right, bottom), size_wh)
+        xyxy, code, message = checked_xyxy((left, top, right, bottom), size_wh, rounding_px=ROUNDING_PX)
         if code:
             problems.add(code, labels.file, message, raw.item)
         if xyxy is not None:
@@ -231,7 +208,3 @@ def _checked_mask(raw: RawBox, size_wh: tuple[int, int], scale_wh: tuple[int, in
     if not len(mask.edges()):
         return None, "mask_without_pixels", "its mask holds no pixel of the image"
     return mask, "", ""
-
-
-def _text(xyxy: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in xyxy) + ")"

@@ -3,9 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from visionyard.geometry import Mask
-
-Xyxy = tuple[float, float, float, float]
+from visionyard.geometry import Xyxy
 
 # A box and the extents of its mask may differ where parts of an object are hidden. Below this overlap one of the two
 # is of something else, or the box was written as two corners where a corner and a size are meant.
@@ -20,18 +18,13 @@ def around_points(values: Sequence[float]) -> Xyxy | None:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def around_mask(mask: Mask) -> Xyxy | None:
-    """Return the box around a mask's pixels, without making them; None when it has none."""
-    edges, height = mask.edges(), mask.size_hw[0]
-    starts, ends = edges[0::2], edges[1::2]
-    starts, ends = starts[starts < ends], ends[starts < ends] - 1
-    if not len(starts):
-        return None
-    left, right = int(starts[0]) // height, int(ends[-1]) // height + 1
-    # A run that goes on in the next column reaches the lower and the upper border.
-    is_over_border = bool((starts // height != ends // height).any())
-    top, bottom = (0, height) if is_over_border else (int((starts % height).min()), int((ends % height).max()) + 1)
-    return left, top, right, bottom
+def around_ellipse(centre_xy: tuple[float, float], radii_xy: tuple[float, float], degrees: float) -> Xyxy:
+    """Return the upright box around an ellipse that is turned clockwise about its centre."""
+    (x, y), (radius_x, radius_y) = centre_xy, radii_xy
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    reach_x = math.hypot(radius_x * cosine, radius_y * sine)
+    reach_y = math.hypot(radius_x * sine, radius_y * cosine)
+    return x - reach_x, y - reach_y, x + reach_x, y + reach_y
 
 
 def around_turned_box(xyxy: Xyxy, degrees: float, *, pivot_xy: tuple[float, float] | None = None) -> Xyxy:
@@ -52,8 +45,3 @@ def hardly_overlap(first: Xyxy, second: Xyxy) -> bool:
     shared = max(0.0, width) * max(0.0, height)
     covered = sum((each[2] - each[0]) * (each[3] - each[1]) for each in (first, second)) - shared
     return shared < _LEAST_OVERLAP * covered
-
-
-def text_of_box(xyxy: Sequence[float]) -> str:
-    """Return a box as messages show it."""
-    return "(" + ", ".join(f"{value:g}" for value in xyxy) + ")"

@@ -213,6 +213,8 @@ def _objects(features: _Features, place: _Place, names: Mapping[int, str] | None
     masks = features.get("image/object/mask", ())
     boxes = []
     for index, (class_name, xyxy) in enumerate(zip(classes, zip(*corners))):
+        if class_name == "":
+            place.note("unknown_class", f"object {index + 1} has an empty class; dropped")
         if class_name:
             mask = _mask(masks[index], place, index + 1) if index < len(masks) else None
             is_crowd = index < len(crowds) and bool(crowds[index])

@@ -21,7 +21,7 @@ import numpy as np
 
 # As much as the largest image file that ingest reads, and room for its labels.
 MAX_RECORD_BYTES = 640 << 20
-HEADER_BYTES = 12
+_HEADER_BYTES = 12
 _FOOTER_BYTES = 4
 _POLYNOMIAL_REVERSED = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
@@ -94,14 +94,9 @@ def framed(data: bytes) -> bytes:
     return b"".join((length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))))
 
 
-def is_header(head: bytes) -> bool:
-    """Return whether a file's first bytes begin a record: the check sum of the length is right."""
-    return length_of(head[:HEADER_BYTES]) is not None
-
-
-def length_of(header: bytes) -> int | None:
+def _length_of(header: bytes) -> int | None:
     """Return the length that a record's 12 header bytes give; None when they are short or the check sum is wrong."""
-    if len(header) != HEADER_BYTES:
+    if len(header) != _HEADER_BYTES:
         return None
     length, crc = struct.unpack("<QI", header)
     return int(length) if masked_crc32c(header[:8]) == crc else None
@@ -120,10 +115,10 @@ class Source(Protocol):
 def record_numbers(stream: Source) -> Iterator[int]:
     """Yield 1, 2 ... for the records, good or not, that `read_records` would yield; their bytes are passed over."""
     number = 0
-    while header := stream.read(HEADER_BYTES):
+    while header := stream.read(_HEADER_BYTES):
         number += 1
         yield number
-        length = length_of(header)
+        length = _length_of(header)
         if length is None or length > MAX_RECORD_BYTES:
             return
         stream.skip(length + _FOOTER_BYTES)
@@ -139,9 +134,9 @@ def read_records(stream: Source) -> Iterator[Record]:
         stream: At the start of the file, unpacked.
     """
     number = 0
-    while header := _read(stream, HEADER_BYTES):
+    while header := _read(stream, _HEADER_BYTES):
         number += 1
-        length = length_of(header)
+        length = _length_of(header)
         fault = _fault_of_header(header, length)
         if length is None or fault:
             yield Record(number, b"", f"{fault}; this record and all behind it are left out")
@@ -161,8 +156,8 @@ def read_records(stream: Source) -> Iterator[Record]:
 
 
 def _fault_of_header(header: bytes, length: int | None) -> str:
-    if len(header) < HEADER_BYTES:
-        return f"the file ends after {len(header)} of a header's {HEADER_BYTES} bytes"
+    if len(header) < _HEADER_BYTES:
+        return f"the file ends after {len(header)} of a header's {_HEADER_BYTES} bytes"
     if length is None:
         return "the check sum of its length is wrong"
     if length > MAX_RECORD_BYTES:

@@ -11,6 +11,9 @@ from defusedxml.ElementTree import iterparse
 
 from visionyard.errors import DataError
 
+# What the parser raises on what is no XML; the last two on encodings that are wrong or that nobody knows.
+XML_ERRORS = (ParseError, ValueError, LookupError)
+
 
 def xml_events(path: Path, name: str) -> Generator[tuple[str, Element], None, None]:
     """Yield ("start", element) and ("end", element) of an XML file as it is read.
@@ -42,7 +45,7 @@ def root_tag(path: Path, name: str) -> str:
     try:
         with closing(xml_events(path, name)) as events:
             return next((element.tag for _, element in events), "")
-    except (ParseError, UnicodeDecodeError, ValueError, LookupError):
+    except XML_ERRORS:
         return ""
 
 

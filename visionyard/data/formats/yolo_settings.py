@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from visionyard.data.formats.class_names import check_names
 from visionyard.data.formats.image_lookup import ImageLookup, NotFound
 from visionyard.data.formats.reading import split_of_path
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
@@ -147,15 +148,8 @@ def _class_names(values: dict[str, Any], name: str) -> list[str]:
     if not isinstance(names, list) or not names or not all(isinstance(value, str) for value in names):
         raise DataError(f"{name}: expected names as a list or as numbers to names, got {_shown(names)}")
     texts = [value.strip() for value in names]
-    repeated = sorted({text for text in texts if not text} | _repeated(texts))
-    if repeated:
-        raise DataError(f"{name}: the class name {repeated[0]!r} is empty or stands there twice; give each its own")
+    check_names(texts, name)
     return texts
-
-
-def _repeated(texts: list[str]) -> set[str]:
-    seen: set[str] = set()
-    return {text for text in texts if text in seen or seen.add(text)}  # type: ignore[func-returns-value]
 
 
 def _keypoint_values(values: dict[str, Any], name: str) -> int:

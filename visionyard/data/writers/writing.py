@@ -66,20 +66,23 @@ class _Counted:
 
     def __init__(self, labelled: LabelledSet, problems: Problems) -> None:
         self._labelled, self._problems = labelled, problems
+        self._is_told = False
         self.image_count = self.box_count = 0
         self._keeps_names = _have_own_names(labelled)
 
     def images(self) -> Iterator[LabelledImage]:
-        """Yield the labelled ones."""
+        """Yield the labelled ones; those left out are noted the first time."""
         self.image_count = self.box_count = 0
         for done, image in enumerate(self._labelled.images(), start=1):
             events.progress(done, self._labelled.item_count, unit="image", label="writing")
             if not image.is_labelled:
-                self._problems.add("image_without_labels", image.item.source, "it has no label; left out")
+                if not self._is_told:
+                    self._problems.add("image_without_labels", image.item.source, "it has no label; left out")
                 continue
             self.image_count += 1
             self.box_count += len(image.item.boxes or ())
             yield _renamed(image) if self._keeps_names else image
+        self._is_told = True
 
 
 def _have_own_names(labelled: LabelledSet) -> bool:
@@ -121,18 +124,7 @@ def write_as(labelled: LabelledSet, target: Path, target_format: TargetFormat, p
     refuse_filled(target)
     counted = _Counted(labelled, problems)
     with atomic_folder(target) as work:
-        target_format.write(
-            LabelledSet(
-                label=labelled.label,
-                task=labelled.task,
-                classes=labelled.classes,
-                item_count=labelled.item_count,
-                problems=labelled.problems,
-                images=counted.images,
-            ),
-            work,
-            problems,
-        )
+        target_format.write(replace(labelled, images=counted.images), work, problems)
         if not counted.image_count:
             raise DataError(f"{labelled.label}: none of {labelled.item_count} images has a label; nothing to write")
     return WriteReport(target_format.name, str(target), counted.image_count, counted.box_count, problems.counts())
@@ -197,8 +189,5 @@ def note_boxes_of_masks(image: LabelledImage, problems: Problems, format_name: s
 
 
 def _has_own_box(box: Box) -> bool:
-    if box.mask is None:
-        return False
-    crop, (left, top) = box.mask.to_crop()
-    around = (left, top, left + crop.shape[1], top + crop.shape[0])
-    return bool(crop.size) and max(abs(a - b) for a, b in zip(around, box.xyxy, strict=True)) > _SAME_BOX_PX
+    around = box.mask.xyxy() if box.mask else None
+    return around is not None and max(abs(a - b) for a, b in zip(around, box.xyxy, strict=True)) > _SAME_BOX_PX

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.fixtures.source_files import items
 from visionyard.data.formats import choose_format, coco
 from visionyard.data.ingest import ingest
-from visionyard.data.items import Item, Problems, read_json_lines
+from visionyard.data.items import Problems, read_json_lines
 from visionyard.errors import DataError
 from visionyard.geometry import Mask
 
@@ -287,6 +288,31 @@ def test_an_empty_list_of_annotations_says_that_nothing_is_there(scan: Any) -> N
     assert (images["a.jpg"].labels.boxes, problems) == ((), [])
 
 
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        pytest.param({"caption": "a cat"}, "shape_not_supported", id="captions"),
+        pytest.param({"segments_info": [], "file_name": "a.png"}, "shape_not_supported", id="panoptic segments"),
+        pytest.param({"bbox": [1, 2, 3, 4]}, "malformed_entry", id="boxes of no class"),
+    ],
+)
+def test_annotations_of_no_class_do_not_say_that_nothing_is_there(scan: Any, said: dict[str, Any], code: str) -> None:
+    alone = document({"id": 1, "image_id": 1, **said}, images=[image(), image(2, "b.jpg")])
+    images, problems, _ = read(scan, {"a.jpg": "", "b.jpg": "", "x.json": alone})
+    assert [each.labels for each in images.values()] == [None, None]
+    assert [found[:2] for found in problems] == [(code, "x.json")]
+
+    among = {**alone, "annotations": [*alone["annotations"], annotation(image_id=3)]}
+    among["images"] = [*alone["images"], image(3, "c.jpg")]
+    images, problems, _ = read(scan, {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), ""), "x.json": among})
+    assert [(len(each.labels.boxes), each.labels.has_faults) for each in images.values()] == [
+        (0, True),
+        (0, False),
+        (1, False),
+    ]
+    assert (code, "x.json") in [found[:2] for found in problems]
+
+
 def test_other_files_of_the_same_images_are_told(scan: Any) -> None:
     captions = {"images": [image()], "annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]}
     points = document(annotation(keypoints=[1, 2, 2]), annotation(keypoints=[1, 2, 2], category_id=3))
@@ -338,13 +364,13 @@ def test_the_evidence_reads_no_more_than_the_head(scan: Any, monkeypatch: pytest
 
 def test_chess_pieces(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     report = ingest(str(shared_data("chess-pieces")), tmp_path / "out")
-    items = [Item.from_json(values) for values in read_json_lines(tmp_path / "out" / "images.jsonl")]
+    found = items(tmp_path / "out")
     names = [f"{colour}-{piece}" for colour in ("black", "white") for piece in _PIECES]
     assert (report.kind, report.image_count, report.classes) == ("images_coco", 117, ("bishop", *names))
-    counts = Counter(box.class_name for item in items for box in item.boxes or ())
+    counts = Counter(box.class_name for item in found for box in item.boxes or ())
     assert (counts.total(), counts["bishop"]) == (1055, 1)  # the mistaken class has one box
-    assert Counter(item.published_split for item in items) == {"train": 30, "val": 58, "test": 29}
-    assert [item.source[:10] for item in items if item.boxes == ()] == ["test/e0d38"]  # the empty board
+    assert Counter(item.published_split for item in found) == {"train": 30, "val": 58, "test": 29}
+    assert [item.source[:10] for item in found if item.boxes == ()] == ["test/e0d38"]  # the empty board
     problems = [each["code"] for each in read_json_lines(tmp_path / "out" / "problems.jsonl")]
     assert problems == ["parent_class_left_out"]
 

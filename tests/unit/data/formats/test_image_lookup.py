@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from visionyard.data.formats.image_lookup import ImageLookup, NotFound
+from visionyard.data.formats import image_lookup
+from visionyard.data.formats.image_lookup import Claims, ImageLookup, NotFound
+from visionyard.data.items import Problems
 
 
 def resolve(scan: Any, images: str, references: list[str], *, beside: str = ".", split: Any = None) -> list[str]:
@@ -44,17 +46,54 @@ def test_one_name(scan: Any, images: str, reference: str, beside: str, split: An
     assert resolve(scan, images, [reference], beside=beside, split=split) == [expected]
 
 
-def test_an_image_of_a_missing_folder_is_not_taken_for_one_of_another(scan: Any) -> None:
-    names = ["clip1/1.jpg", "clip2/1.jpg", "clip1/2.jpg"]
-    assert resolve(scan, "clip2/1.jpg clip2/2.jpg", names) == ["image_not_found", "clip2/1.jpg", "clip2/2.jpg"]
+@pytest.mark.parametrize(
+    ("images", "references", "beside", "split", "expected"),
+    [
+        pytest.param(
+            "clip2/1.jpg clip2/2.jpg",
+            ["clip1/1.jpg", "clip2/1.jpg", "clip1/2.jpg"],
+            ".",
+            None,
+            ["image_not_found", "clip2/1.jpg", "clip2/2.jpg"],
+            id="an image of a missing folder is not taken for one of another",
+        ),
+        pytest.param(
+            "i/1.jpg",
+            ["clip1/1.jpg", "clip2/1.jpg"],
+            ".",
+            None,
+            ["ambiguous_image"] * 2,
+            id="one image left for two names is not guessed",
+        ),
+        pytest.param("i/1.jpg", ["1.jpg", "i/1.jpg"], ".", None, ["i/1.jpg"] * 2, id="the same image twice"),
+        pytest.param(
+            "train/a.jpg val/a.jpg",
+            ["a.jpg"] * 2,
+            "l",
+            ["val", "train"],
+            ["val/a.jpg", "train/a.jpg"],
+            id="each of a split of its own",
+        ),
+    ],
+)
+def test_several_names(
+    scan: Any, images: str, references: list[str], beside: str, split: Any, expected: list[str]
+) -> None:
+    assert resolve(scan, images, references, beside=beside, split=split) == expected
 
 
-def test_two_names_of_one_left_image_are_not_guessed(scan: Any) -> None:
-    assert resolve(scan, "i/1.jpg", ["clip1/1.jpg", "clip2/1.jpg"]) == ["ambiguous_image"] * 2
+def test_many_images_of_one_name_are_not_each_compared_with_all(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    common, compared = image_lookup._common, list[PurePosixPath]()
 
+    def count(first: PurePosixPath, second: PurePosixPath) -> int:
+        compared.append(second)
+        return common(first, second)
 
-def test_the_same_image_twice(scan: Any) -> None:
-    assert resolve(scan, "i/1.jpg", ["1.jpg", "i/1.jpg"]) == ["i/1.jpg"] * 2
+    monkeypatch.setattr(image_lookup, "_common", count)
+    names = [f"set/scene-{number}/rgb.png" for number in range(50)]
+    found = resolve(scan, " ".join(names), [f"/home/me/{name}" for name in names] + ["/gone/scene-99/rgb.png"])
+    assert found == [*names, "image_not_found"]
+    assert len(compared) == len(names)
 
 
 def test_long_names_are_cut_in_messages(scan: Any) -> None:
@@ -64,6 +103,14 @@ def test_long_names_are_cut_in_messages(scan: Any) -> None:
     assert len(found.message) < 200
 
 
-def test_each_name_may_be_of_a_split_of_its_own(scan: Any) -> None:
-    names = resolve(scan, "train/a.jpg val/a.jpg", ["a.jpg"] * 2, beside="l", split=["val", "train"])
-    assert names == ["val/a.jpg", "train/a.jpg"]
+def test_the_first_file_that_names_an_image_labels_it(scan: Any) -> None:
+    problems = Problems()
+    (image,) = scan({"a.jpg": ""}).images()
+    claims = Claims(problems)
+    entries = [(NotFound("image_not_found", "there is none"), "one.json"), (image, "one.json"), (image, "two.json")]
+    taken = [claims.take(each, file, f"image {number}") for number, (each, file) in enumerate(entries)]
+    assert taken == [None, image, None]
+    assert [(each.code, each.file, each.item, each.message) for each in problems.found] == [
+        ("image_not_found", "one.json", "image 0", "there is none; its labels are left out"),
+        ("image_labelled_twice", "two.json", "image 2", "a.jpg has its labels from one.json; left out"),
+    ]

@@ -2,47 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from visionyard.data.formats.shapes import around_mask, around_points, around_turned_box, hardly_overlap
-from visionyard.geometry import Mask
-
-
-def mask_of(*pixels: tuple[int, int], size_hw: tuple[int, int] = (6, 8)) -> Mask:
-    array = np.zeros(size_hw, np.bool_)
-    for row, column in pixels:
-        array[row, column] = True
-    return Mask.from_array(array)
-
-
-@pytest.mark.parametrize(
-    ("mask", "expected"),
-    [
-        pytest.param(mask_of(), None, id="nothing"),
-        pytest.param(mask_of((0, 0)), (0, 0, 1, 1), id="first pixel"),
-        pytest.param(mask_of((5, 7)), (7, 5, 8, 6), id="last pixel"),
-        pytest.param(mask_of((2, 3), (4, 1)), (1, 2, 4, 5), id="two pixels"),
-        pytest.param(mask_of((5, 2), (0, 3)), (2, 0, 4, 6), id="a run over two columns"),
-        pytest.param(Mask.from_runs([0, 48], (6, 8)), (0, 0, 8, 6), id="everything"),
-        pytest.param(Mask((6, 8), Mask.from_runs([9, 0, 3, 1, 35], (6, 8)).counts), (2, 0, 3, 1), id="an empty run"),
-    ],
-)
-def test_around_a_mask(mask: Mask, expected: tuple[int, ...] | None) -> None:
-    assert around_mask(mask) == expected
-
-
-def test_the_box_around_a_random_mask_is_that_of_its_pixels() -> None:
-    random = np.random.default_rng(4)
-    for _ in range(200):
-        pixels = random.random((5, 7)) < random.uniform(0.02, 0.5)
-        rows, columns = np.nonzero(pixels)
-        expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else None
-        assert around_mask(Mask.from_array(pixels)) == expected
-
-
-def test_a_mask_of_an_image_that_fits_no_memory() -> None:
-    assert around_mask(Mask.from_runs([5, 10**12 - 5], (10**6, 10**6))) == (0, 0, 10**6, 10**6)
+from visionyard.data.formats.shapes import around_ellipse, around_points, around_turned_box, hardly_overlap
 
 
 @pytest.mark.parametrize(
@@ -71,6 +33,19 @@ def test_around_points(values: list[float], expected: tuple[float, ...] | None) 
 )
 def test_around_a_turned_box(degrees: float, pivot_xy: tuple[float, float] | None, expected: tuple[float, ...]) -> None:
     assert around_turned_box((10, 20, 30, 30), degrees, pivot_xy=pivot_xy) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [
+        pytest.param(0, (6, 18, 14, 22), id="not at all"),
+        pytest.param(90, (8, 16, 12, 24), id="a quarter"),
+        pytest.param(180, (6, 18, 14, 22), id="half"),
+        pytest.param(45, (10 - 10**0.5, 20 - 10**0.5, 10 + 10**0.5, 20 + 10**0.5), id="an eighth"),
+    ],
+)
+def test_around_an_ellipse(degrees: float, expected: tuple[float, ...]) -> None:
+    assert around_ellipse((10, 20), (4, 2), degrees) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,13 @@ FIRST_BYTES = len(records(CAT))
             id="a corner less",
         ),
         pytest.param(
+            records(CAT, boxes((0, 0, 1, 1), class__text=[""])),
+            2,
+            ("unknown_class", 2),
+            "object 1 has an empty class; dropped",
+            id="empty class",
+        ),
+        pytest.param(
             records(CAT, boxes((0, 0, 1, 1), class__text=["a"], mask=[b"no PNG"])),
             2,
             ("malformed_mask", 2),

@@ -16,6 +16,11 @@ from visionyard.geometry import Mask
 
 BOX = Box("cat", (2.0, 2.0, 8.0, 8.0))
 MASK = Mask.from_array(np.pad(np.ones((4, 4), bool), ((2, 18), (2, 26))))
+KEPT: dict[str, dict[str, Any]] = {
+    "classification": {"class_name": "cat"},
+    "detection": {"boxes": (BOX,)},
+    "semantic_segmentation": {"mask": np.zeros((24, 32), np.uint8)},
+}
 
 
 def _write(labelled: LabelledSet, target: Path, name: str) -> list[str]:
@@ -88,14 +93,19 @@ def test_nothing_labelled_is_nothing_to_write(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_an_image_without_a_label_is_told_once(name: str, tmp_path: Path):
+    task = min(FORMATS[name].tasks)
+    labelled = make_set(task, ["cat"], [KEPT[task], {}])
+    assert _write(labelled, tmp_path / "out", name) == ["image_without_labels"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_failure_on_the_way_leaves_nothing(name: str, tmp_path: Path):
     def fail(_: object) -> bytes:
         raise ArtifactError("the shard was cut short")
 
     task = min(FORMATS[name].tasks)
-    label: dict[str, Any] = {"class_name": "cat", "boxes": (BOX,), "mask": np.zeros((24, 32), np.uint8)}
-    kept = {"classification": "class_name", "detection": "boxes", "semantic_segmentation": "mask"}[task]
-    whole = make_set(task, ["cat"], [{kept: label[kept]}] * 3)
+    whole = make_set(task, ["cat"], [KEPT[task]] * 3)
     images = list(whole.images())
     broken = [*images[:2], LabelledImage(images[2].item, fail)]
     with pytest.raises(ArtifactError, match="cut short"):
@@ -144,11 +154,9 @@ def test_frames_are_named_by_their_keys(tmp_path: Path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_same_set_gives_the_same_bytes(name: str, tmp_path: Path):
     task = min(FORMATS[name].tasks)
-    label: dict[str, Any] = {"class_name": "cat", "boxes": (BOX,), "mask": np.zeros((24, 32), np.uint8)}
-    kept = {"classification": "class_name", "detection": "boxes", "semantic_segmentation": "mask"}[task]
     files = []
     for folder in (tmp_path / "one", tmp_path / "two"):
-        _write(make_set(task, ["cat"], [{kept: label[kept], "split": "train"}] * 2), folder, name)
+        _write(make_set(task, ["cat"], [{**KEPT[task], "split": "train"}] * 2), folder, name)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files.append([(path.relative_to(folder), path.read_bytes()) for path in paths])
     assert files[0] == files[1]
