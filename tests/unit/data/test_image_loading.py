@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures import source_files
 from visionyard.data.artifacts import read_manifest, read_problems
 from visionyard.data.class_masks import decode_class_mask
 from visionyard.data.ingest import ingest
-from visionyard.data.items import Item, read_json_lines
+from visionyard.data.items import Item
 from visionyard.data.shards import read_blob
 
 SIZE_WH = (40, 30)
@@ -35,16 +36,8 @@ def label(*ids: int, size_wh: tuple[int, int] = SIZE_WH) -> np.ndarray:
     return np.resize(np.array(ids, np.uint8), (size_wh[1], size_wh[0]))
 
 
-def write(root: Path, files: Mapping[str, bytes | str]) -> str:
-    for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data.encode() if isinstance(data, str) else data)
-    return str(root)
-
-
 def items(folder: Path) -> dict[str, Item]:
-    found = [Item.from_json(values) for values in read_json_lines(folder / "images.jsonl")]
-    return {item.source: item for item in found}
+    return {item.source: item for item in source_files.items(folder)}
 
 
 @pytest.fixture
@@ -52,7 +45,7 @@ def bring_in(tmp_path: Path) -> Callable[[Mapping[str, bytes | str]], Path]:
     """Return a function from files to the `sources` made of them."""
 
     def run(files: Mapping[str, bytes | str], name: str = "one") -> Path:
-        ingest(write(tmp_path / name / "source", files), tmp_path / name / "out")
+        ingest(source_files.write(tmp_path / name / "source", files), tmp_path / name / "out")
         return tmp_path / name / "out"
 
     return run

@@ -1,17 +1,10 @@
 """From a source to a `sources` artifact."""
 
-import errno
-import io
-import json
 import os
 import shutil
 import tarfile
-import threading
-import zipfile
-from collections import Counter, namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.source_files import MP4, clips, items, photo, write
 from visionyard import events
 from visionyard.data import image_loading
 from visionyard.data.artifacts import read_manifest, read_problems
 from visionyard.data.ingest import ingest
-from visionyard.data.items import Box, Clip, Item, read_json_lines
-from visionyard.data.shards import ShardWriter, read_blob
+from visionyard.data.items import Box
+from visionyard.data.shards import read_blob
 from visionyard.digests import digest_of_folder, sha256_bytes
-from visionyard.errors import ConfigError, DataError, StorageError
+from visionyard.errors import ConfigError
 from visionyard.transforms import decode_image
-
-MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 9
-
-
-def jpeg(seed: int = 0, size_wh: tuple[int, int] = (40, 30), form: str = "JPEG", **options: object) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, form, **options)
-    return stream.getvalue()
-
-
-def write(root: Path, files: Mapping[str, bytes | str]) -> str:
-    for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data.encode() if isinstance(data, str) else data)
-    return str(root)
-
-
-def items(folder: Path) -> list[Item]:
-    return [Item.from_json(values) for values in read_json_lines(folder / "images.jsonl")]
-
-
-def clips(folder: Path) -> list[Clip]:
-    return [Clip.from_json(values) for values in read_json_lines(folder / "clips.jsonl")]
 
 
 def codes(folder: Path) -> dict[str, str]:
     return {problem.file: problem.code for problem in read_problems(folder)}
-
-
-@pytest.fixture
-def by_class(tmp_path: Path) -> str:
-    return write(
-        tmp_path / "photos",
-        {"cat/1.jpg": jpeg(1), "cat/2.png": jpeg(2, form="PNG"), "dog/1.jpg": jpeg(3), "README.md": "hello"},
-    )
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "sources"
 
 
 def test_images_by_class(by_class: str, target: Path) -> None:
@@ -108,7 +65,7 @@ def test_images_by_class(by_class: str, target: Path) -> None:
 
 
 def test_clips_by_class_are_stored_unopened(tmp_path: Path, target: Path) -> None:
-    gif = jpeg(form="GIF")
+    gif = photo(form="GIF")
     source = write(tmp_path / "s", {"train/a/1.mp4": MP4, "test/b/1.gif": gif, "train/a/2.avi": MP4 + b"2"})
     report = ingest(source, target)
     found = clips(target)
@@ -151,10 +108,10 @@ def voc(*boxes: tuple[float, ...], size_wh: tuple[int, int] = (40, 30), name: st
 def test_images_in_voc_with_every_fault_of_boxes(tmp_path: Path, target: Path) -> None:
     boxes = ((1, 2, 20, 25), (float("nan"), 0, 5, 5), (3, 3, 3, 9), (30, 20, 50, 28), (41, 0, 60, 5))
     files: dict[str, bytes | str] = {
-        "JPEGImages/a.jpg": jpeg(1),
+        "JPEGImages/a.jpg": photo(1),
         "Annotations/a.xml": voc(*boxes),
-        "JPEGImages/b.jpg": jpeg(2),
-        "JPEGImages/c.jpg": jpeg(3),
+        "JPEGImages/b.jpg": photo(2),
+        "JPEGImages/c.jpg": photo(3),
         "Annotations/c.xml": voc((1, 1, 9, 9), size_wh=(80, 60)),
         "ImageSets/Main/test.txt": "b\n",
     }
@@ -178,9 +135,9 @@ def test_images_in_voc_with_every_fault_of_boxes(tmp_path: Path, target: Path) -
 def test_yolo_classes_keep_the_order_of_their_ids(tmp_path: Path, target: Path) -> None:
     files: dict[str, bytes | str] = {
         "data.yaml": "names: [z, unused, b]",
-        "valid/images/x.jpg": jpeg(1),
+        "valid/images/x.jpg": photo(1),
         "valid/labels/x.txt": "2 0.5 0.5 0.5 0.5\n",
-        "train/images/x.jpg": jpeg(2),
+        "train/images/x.jpg": photo(2),
         "train/labels/x.txt": "",
     }
     report = ingest(write(tmp_path / "s", files), target)
@@ -194,7 +151,7 @@ def test_yolo_classes_keep_the_order_of_their_ids(tmp_path: Path, target: Path) 
 def test_images_that_decoders_could_see_differently_are_stored_as_seen(tmp_path: Path, target: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    files: dict[str, bytes | str] = {"a/turned.jpg": jpeg(1, exif=exif), "b/page.webp": jpeg(2, form="WEBP")}
+    files: dict[str, bytes | str] = {"a/turned.jpg": photo(1, exif=exif), "b/page.webp": photo(2, form="WEBP")}
     source = write(tmp_path / "s", files)
     ingest(source, target)
     for item in items(target):
@@ -209,13 +166,13 @@ def test_images_that_decoders_could_see_differently_are_stored_as_seen(tmp_path:
 
 def test_bad_images_are_left_out_and_told(tmp_path: Path, target: Path) -> None:
     files = {
-        "a/good.jpg": jpeg(1),
-        "a/cut.jpg": jpeg(2, (300, 300))[:4000],
+        "a/good.jpg": photo(1),
+        "a/cut.jpg": photo(2, (300, 300))[:4000],
         "a/empty.jpg": b"",
         "a/text.jpg": b"hello",
-        "a/really.jpg": jpeg(3, form="PNG"),
+        "a/really.jpg": photo(3, form="PNG"),
         "b/clip.mp4.jpg": MP4,
-        "b/good.png": jpeg(4, form="PNG"),
+        "b/good.png": photo(4, form="PNG"),
     }
     report = ingest(write(tmp_path / "s", files), target, kind="images_by_class")
     assert [item.source for item in items(target)] == ["a/good.jpg", "a/really.jpg", "b/good.png"]
@@ -230,8 +187,8 @@ def test_bad_images_are_left_out_and_told(tmp_path: Path, target: Path) -> None:
 
 
 def test_an_oversized_file_is_not_read(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_loading, "MAX_IMAGE_BYTES", len(jpeg(1)) + 100)
-    ingest(write(tmp_path / "s", {"a/1.jpg": jpeg(1), "b/1.jpg": jpeg(2, (400, 300))}), target)
+    monkeypatch.setattr(image_loading, "MAX_IMAGE_BYTES", len(photo(1)) + 100)
+    ingest(write(tmp_path / "s", {"a/1.jpg": photo(1), "b/1.jpg": photo(2, (400, 300))}), target)
     assert codes(target) == {"b/1.jpg": "unreadable_image"}
 
 
@@ -247,7 +204,7 @@ def test_names_that_would_make_one_key_both_live(tmp_path: Path, target: Path) -
         "q/" + "n" * 200 + ".jpg",
     ]
     files: dict[str, bytes | str] = {
-        name: jpeg(i, form="PNG" if "png" in name else "JPEG") for i, name in enumerate(names)
+        name: photo(i, form="PNG" if "png" in name else "JPEG") for i, name in enumerate(names)
     }
     ingest(write(tmp_path / "s", files), target)
     found = items(target)
@@ -263,7 +220,7 @@ def test_names_that_would_make_one_key_both_live(tmp_path: Path, target: Path) -
 
 def test_groups_by_pattern(tmp_path: Path, target: Path) -> None:
     names = ["a/day1-01.jpg", "a/day1-02.jpg", "b/day2-01.jpg", "b/other.jpg"]
-    source = write(tmp_path / "s", {name: jpeg(i) for i, name in enumerate(names)})
+    source = write(tmp_path / "s", {name: photo(i) for i, name in enumerate(names)})
     ingest(source, target, group_pattern=r"/(day\d+)-")
     assert [item.group for item in items(target)] == ["day1", "day1", "day2", "b/other.jpg"]
     assert read_manifest(target, "sources")["grouped_count"] == 3
@@ -305,7 +262,7 @@ def test_same_content_same_bytes(by_class: str, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda root: (root / "cat/1.jpg").write_bytes(jpeg(99)), id="an image"),
+        pytest.param(lambda root: (root / "cat/1.jpg").write_bytes(photo(99)), id="an image"),
         pytest.param(lambda root: (root / "cat/1.jpg").rename(root / "dog/2.jpg"), id="a label"),
         pytest.param(lambda root: (root / "cat/1.jpg").unlink(), id="fewer images"),
     ],
@@ -334,142 +291,10 @@ def test_an_earlier_result_is_replaced(by_class: str, target: Path) -> None:
     ]
 
 
-# What cannot be brought in leaves nothing behind.
-
-
-@pytest.mark.parametrize(
-    ("files", "kind", "error", "match"),
-    [
-        ({"a/x.jpg": b"", "b/y.jpg": b"text"}, "images_by_class", DataError, r"found 0 images and no class folder"),
-        ({"a/x.jpg": jpeg()[:400], "b/y.jpg": b"\xff\xd8\xff"}, "auto", DataError,
-         r"src: nothing usable; expected a folder of images for each class.*problems: a/x\.jpg: the image cannot be"),
-        ({"a/x.jpg": jpeg()}, "images_yolo", DataError, "src: no data.yaml with class names"),
-        ({"x.bin": b"\1\2"}, "auto", DataError, "src: the layout is not recognised"),
-        ({"a/x.jpg": jpeg()}, "images_x", ConfigError, "data.kind = 'images_x'"),
-        ({"a.jpg": jpeg(), "a.xml": "<!DOCTYPE a><annotation/>"}, "auto", DataError, "a.xml: refused"),
-    ],
-    ids=["no images", "all broken", "no names", "unknown layout", "unknown kind", "hostile XML"],
-)  # fmt: skip
-def test_refusals(tmp_path: Path, files: dict[str, bytes | str], kind: Any, error: type[Exception], match: str) -> None:
-    source = write(tmp_path / "src", files)
-    with pytest.raises(error, match=match):
-        ingest(source, tmp_path / "out", kind=kind)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
-
-
-def test_one_file_may_be_the_source(tmp_path: Path, target: Path) -> None:
-    rows = "".join(f"{n / 7:.3f},{'cat' if n % 2 else 'dog'}\n" for n in range(40))
-    source = write(tmp_path / "src", {"rows.csv": f"weight,animal\n{rows}"})
-    report = ingest(f"{source}/rows.csv", target, kind="table", target_column="animal")
-    assert report.classes == ("cat", "dog")
-    manifest = read_manifest(target, "sources")
-    assert (manifest["kind"], manifest["task"], manifest["row_count"]) == ("table", "table", 40)
-
-
-def test_sources_that_are_no_folder(tmp_path: Path, target: Path) -> None:
-    (tmp_path / "bare").mkdir()
-    write(tmp_path, {"one.jpg": jpeg()})
-    with pytest.raises(DataError, match="bare: the folder is empty"):
-        ingest(str(tmp_path / "bare"), target)
-    with pytest.raises(DataError, match=r"ghost: no such file or folder; check data\.source"):
-        ingest(str(tmp_path / "ghost"), target)
-    with pytest.raises(DataError, match=r"one\.jpg: the layout is not recognised: found 0 videos, 1 images"):
-        ingest(str(tmp_path / "one.jpg"), target)
-    with pytest.raises(StorageError, match="gs://x: expected a path"):
-        ingest("gs://x", target)
-    assert not target.parent.exists()
-
-
-def test_too_little_space_is_seen_before_anything_is_written(
-    by_class: str, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
-    with pytest.raises(OSError, match=r"bytes needed, 1 free") as caught:
-        ingest(by_class, target)
-    assert caught.value.errno == errno.ENOSPC
-    assert not target.parent.exists()
-
-
-def test_a_disk_that_fills_up_leaves_nothing(by_class: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = ShardWriter.add_together
-
-    def add_until_full(self: ShardWriter, files: Sequence[tuple[str, bytes]]) -> Any:
-        if files[0][0].startswith("dog"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return add(self, files)
-
-    monkeypatch.setattr(ShardWriter, "add_together", add_until_full)
-    with pytest.raises(OSError, match="No space left"):
-        ingest(by_class, target)
-    assert list(target.parent.iterdir()) == []
-
-
-# Archives and addresses.
-
-
-def zipped(folder: str, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as packed:
-        for file in sorted(Path(folder).rglob("*")):
-            packed.write(file, Path("wrapped") / file.relative_to(folder))
-    return path
-
-
-def tarred(folder: str, path: Path) -> Path:
-    with tarfile.open(path, "w:gz") as packed:
-        packed.add(folder, "wrapped")
-    return path
-
-
-@pytest.mark.parametrize("pack", [zipped, tarred])
-def test_an_archive_is_as_good_as_its_folder(
-    by_class: str, target: Path, tmp_path: Path, pack: Callable[[str, Path], Path]
-) -> None:
-    archive = pack(by_class, tmp_path / "set.bin")
-    report = ingest(str(archive), target, group_pattern="(cat|dog)")
-    assert [item.source for item in items(target)] == ["wrapped/cat/1.jpg", "wrapped/cat/2.png", "wrapped/dog/1.jpg"]
-    assert report.classes == ("cat", "dog")
-    assert [path.name for path in target.parent.iterdir()] == ["sources"]
-
-
-def test_a_hostile_archive_leaves_nothing(tmp_path: Path, target: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
-        packed.writestr("a/good.jpg", jpeg())
-        packed.writestr("../../evil.jpg", jpeg())
-    with pytest.raises(DataError, match=r"x\.zip: the member '\.\./\.\./evil\.jpg' leads outside"):
-        ingest(str(tmp_path / "x.zip"), target)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "x.zip"]
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_an_archive_on_the_web(by_class: str, tmp_path: Path, target: Path, web: str) -> None:
-    tarred(by_class, tmp_path / "set.tar.gz")
-    report = ingest(web + "/set.tar.gz?token=s3cr3t", target)
-    assert (report.image_count, report.classes) == (3, ("cat", "dog"))
-    assert [path.name for path in target.parent.iterdir()] == ["sources"]
-    assert "s3cr3t" not in json.dumps(read_manifest(target, "sources"))
-    with pytest.raises(StorageError, match=r"/gone\.zip: expected files there, found none"):
-        ingest(web + "/gone.zip", target.with_name("other"))
-    assert [path.name for path in target.parent.iterdir()] == ["sources"]
-
-
 def test_memory_does_not_grow_with_the_images(tmp_path: Path, target: Path) -> None:
     import tracemalloc
 
-    data = jpeg(5, (400, 400))
+    data = photo(5, (400, 400))
     peaks = {}
     for count in (40, 160):
         source = write(tmp_path / f"s{count}", {f"{'ab'[i % 2]}/{i}.jpg": data for i in range(count)})

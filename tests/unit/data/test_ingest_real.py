@@ -9,19 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.source_files import clips, items
 from visionyard.config.run_config import SourceKind
 from visionyard.data.artifacts import read_manifest, read_problems
 from visionyard.data.class_masks import decode_class_mask
 from visionyard.data.ingest import ingest
-from visionyard.data.items import Clip, Item, read_json_lines
+from visionyard.data.items import Item
 from visionyard.data.shards import read_blob
 
 KINDS: dict[str, SourceKind] = {"nuclei": "images_instance_masks", "membranes": "images_semantic_masks"}
 SharedData = Callable[[str], Path]
-
-
-def items(folder: Path) -> list[Item]:
-    return [Item.from_json(values) for values in read_json_lines(folder / "images.jsonl")]
 
 
 def box_counts(found: list[Item]) -> dict[str, int]:
@@ -117,16 +114,16 @@ def test_altered_real_masks(seed: int, shared_data: SharedData, tmp_path: Path) 
 
 def test_videos(shared_data: SharedData, tmp_path: Path) -> None:
     report = ingest(str(shared_data("videos")), tmp_path / "out")
-    clips = [Clip.from_json(values) for values in read_json_lines(tmp_path / "out" / "clips.jsonl")]
+    found = clips(tmp_path / "out")
     assert (report.kind, report.clip_count, report.problem_count) == ("clips_by_class", 24, 0)
-    assert Counter(clip.class_name for clip in clips) == {
+    assert Counter(clip.class_name for clip in found) == {
         "bottle": 1,
         "car": 3,
         "defective": 2,
         "person": 3,
         "signing": 15,
     }
-    assert Counter(clip.media_type for clip in clips) == {
+    assert Counter(clip.media_type for clip in found) == {
         "video/mp4": 3,
         "video/x-msvideo": 5,
         "video/x-matroska": 15,
