@@ -231,7 +231,11 @@ def _kustomized(item: dict[str, Any]) -> dict[str, Any]:
     metadata.pop("namespace", None)
     if annotations:
         metadata["annotations"] = annotations
-    return {**item, "metadata": metadata}
+    made = {**item, "metadata": metadata}
+    if "subjects" in item:
+        # Without one, kustomize puts in the overlay's namespace; one that stands there it leaves.
+        made["subjects"] = [{k: v for k, v in one.items() if k != "namespace"} for one in item["subjects"]]
+    return made
 
 
 def bases() -> dict[str, str]:

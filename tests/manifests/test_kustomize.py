@@ -79,6 +79,22 @@ def test_an_overlay_fits_the_schemas_and_lies_in_one_namespace(
     assert not [item for item in items if any(key.startswith("helm.sh") for key in item["metadata"].get("labels", {}))]
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_accounts_that_get_rights_are_those_of_the_overlay(overlay: str) -> None:
+    items = _build(MANIFESTS / "overlays" / overlay)
+    accounts = {
+        (item["metadata"]["namespace"], item["metadata"]["name"]) for item in items if _is(item, "ServiceAccount")
+    }
+    subjects = [one for item in items if _is(item, "RoleBinding") for one in item["subjects"]]
+
+    assert subjects
+    assert {(one.get("namespace"), one["name"]) for one in subjects} <= accounts
+
+
+def _is(item: dict[str, Any], kind: str) -> bool:
+    return bool(item["kind"] == kind)
+
+
 @pytest.mark.parametrize("component", sorted(path.name for path in (MANIFESTS / "components").iterdir()))
 def test_a_component_builds_on_the_base(component: str, tmp_path: Path) -> None:
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
