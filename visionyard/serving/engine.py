@@ -31,7 +31,7 @@ from visionyard.serving.answers import DEFAULT_CONTEXT, ImageAnswer, RequestCont
 from visionyard.serving.batching import BatchItem, DynamicBatcher
 from visionyard.serving.cache import ResponseCache
 from visionyard.serving.concurrency import ElasticBackend, settle_batch
-from visionyard.serving.image_work import ImageWork, Prepared, Question
+from visionyard.serving.image_work import ImageWork, Prepared, Question, RunningBlocks
 from visionyard.serving.inputs import ImageInput, check_tensor
 from visionyard.serving.jobs import Request
 from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
@@ -112,6 +112,7 @@ class ServedModel:
             cache=cache,
             watch=self._watch if is_watched else None,
         )
+        self._noting = RunningBlocks()
         max_size = settle_batch(config.batching.max_size, device=device, size_hw=manifest.preprocessing.size_hw)
         # A model exported with a fixed number of rows runs no more at once; its backend pads.
         fixed_count = manifest.input.shape[0]
@@ -219,6 +220,8 @@ class ServedModel:
         self.is_ready = False
         loop = asyncio.get_running_loop()
         is_finished = await loop.run_in_executor(None, partial(self._batcher.close, timeout_s=self._grace_s))
+        # The last answers are out, but may not have been noted yet.
+        await loop.run_in_executor(None, partial(self._noting.wait, self._grace_s))
         await loop.run_in_executor(None, self._watch.close)
         if is_finished:
             self._predictor.close()
@@ -271,8 +274,9 @@ class ServedModel:
 
     def _conclude(self, request: Request[ImageAnswer], prepared: Prepared, outputs: list[np.ndarray]) -> None:
         answer = self._work.answer(prepared, outputs)
-        request.answer(prepared.question.index, answer)
-        self._work.remember(prepared, answer)
+        with self._noting:  # with the last answer nothing is in work any more, and `close` goes on
+            request.answer(prepared.question.index, answer)
+            self._work.remember(prepared, answer)
 
     def _prepare_rows(self, request: Request[list[np.ndarray]], index: int, rows: np.ndarray) -> None:
         if not request.is_wanted:

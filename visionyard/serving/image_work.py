@@ -216,5 +216,29 @@ class PixelBudget:
             self._used_bytes -= count
 
 
+class RunningBlocks:
+    """A context manager that any threads enter, and whose blocks can be waited for."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            if not self._count:
+                self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until no block runs; return False when that takes longer than `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._count, timeout_s)
+
+
 def _top_k(options: PredictOptions) -> int:
     return TOP_COUNT if options.top_k is None else options.top_k

@@ -22,7 +22,8 @@ from visionyard.inference import Predictor, prediction_to_json
 from visionyard.inference.onnx_backend import OnnxBackend
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving import ModelStore, PredictOptions, RequestContext, ServedModel
-from visionyard.serving.image_work import PixelBudget
+from visionyard.serving.answers import ImageAnswer
+from visionyard.serving.image_work import ImageWork, PixelBudget, Prepared
 from visionyard.transforms import decode_image
 
 Bundles = Callable[[str], tuple[Path, Path]]
@@ -378,6 +379,19 @@ def test_samples_are_kept_with_their_file(tiny_bundle: Bundles, tmp_path: Path) 
         assert names
 
     run(work)
+
+
+def test_what_was_answered_last_is_sampled_though_the_model_closes(
+    tiny_bundle: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember = ImageWork.remember
+
+    def slowly(work: ImageWork, prepared: Prepared, answer: ImageAnswer) -> None:
+        time.sleep(0.3)
+        remember(work, prepared, answer)
+
+    monkeypatch.setattr(ImageWork, "remember", slowly)
+    test_samples_are_kept_with_their_file(tiny_bundle, tmp_path)
 
 
 def test_nothing_of_a_request_stays_in_memory(tiny_bundle: Bundles) -> None:
