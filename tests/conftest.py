@@ -174,6 +174,11 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{bucket}"
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files by path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _BROWSER_FLAGS = [
     "--headless",

@@ -13,6 +13,7 @@ from typing import BinaryIO
 # Names a folder that outlives a killed try, where the next one has another target, as KFP's tasks do.
 SCRATCH_VARIABLE = "VISIONYARD_SCRATCH"
 _OF = ".of"
+_PARTIAL = ".partial"
 
 
 @contextmanager
@@ -67,8 +68,10 @@ def resumable_folder(path: Path, *, of: str) -> Iterator[Path]:
         except OSError as error:
             if error.errno != EXDEV:
                 raise
-            with atomic_folder(path) as copy:  # the scratch folder is another file system
+            write_atomic(work / _OF, of)  # the scratch folder is another file system: a killed copy is made again
+            with atomic_folder(path) as copy:
                 shutil.copytree(work, copy, dirs_exist_ok=True)
+                (copy / _OF).unlink()
             shutil.rmtree(work)
 
 
@@ -96,10 +99,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     What a killed writer left is taken over by the next; several processes may write the same path at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    work, stream = _open_partial(path)
+    work, stream = open_partial(path)
     with stream:
         try:
-            stream.truncate(0)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -109,20 +111,62 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
-def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
-    """Return the file that becomes `path`, locked: the usual one, or one of another name while another writes that."""
-    work = path.with_name(f".{path.name}.partial")
-    stream = os.fdopen(os.open(work, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
+def partial_path(path: Path, version: str = "") -> Path:
+    """Return where a file is written until it is whole, or that version of it."""
+    return path.with_name(f".{path.name}.{version}{_PARTIAL}" if version else f".{path.name}{_PARTIAL}")
+
+
+def partial_versions(path: Path) -> list[str]:
+    """Return the versions of a file that stand beside it unfinished, sorted."""
+    start = f".{path.name}."
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(_PARTIAL)]
+    return sorted(name[len(start) : -len(_PARTIAL)] for name in names if name != partial_path(path).name)
+
+
+def is_leftover(key: str) -> bool:
+    """Return whether a file is an unfinished one, by its name or its path."""
+    name = key.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(_PARTIAL)
+
+
+def open_partial(path: Path, version: str = "") -> tuple[Path, BinaryIO]:
+    """Return the empty file that is to become `path`, claimed; of another name while another process writes that."""
+    work = partial_path(path, version)
+    stream = claim(work, make=True)
+    if stream is None:
+        work = partial_path(path, uuid.uuid4().hex)
+        return work, work.open("xb")
+    stream.truncate(0)
+    return work, stream
+
+
+def claim(path: Path, *, make: bool = False) -> BinaryIO | None:
+    """Open a file for writing, unaltered, so that no other process claims it until it is closed.
+
+    Args:
+        path: The file.
+        make: Make it where there is none.
+
+    Returns:
+        None where there is none, where another process has it, and on a file system without locks.
+    """
+    try:
+        stream = os.fdopen(os.open(path, os.O_WRONLY | (os.O_CREAT if make else 0), 0o666), "wb")
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Between opening and locking, another may have finished and renamed this very file.
-        if os.path.samestat(os.fstat(stream.fileno()), work.stat()):
-            return work, stream
-    except OSError:  # locked by another, gone, or a file system without locks
+        if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+            return stream
+    except (BlockingIOError, FileNotFoundError):  # locked by another, or gone
         pass
+    except OSError:  # a file system without locks, where none of this name is ever written to
+        if not os.fstat(stream.fileno()).st_size:
+            path.unlink(missing_ok=True)
     stream.close()
-    work = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    return work, work.open("xb")
+    return None
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

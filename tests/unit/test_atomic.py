@@ -1,9 +1,11 @@
 """Files and folders appear whole or not at all."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
-from errno import ENOSPC, EXDEV
+from errno import ENOLCK, ENOSPC, EXDEV
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,47 @@ def test_a_scratch_folder_on_another_file_system_is_copied(tmp_path: Path, monke
     assert (tmp_path / "deep" / "target" / "file").read_bytes() == b"content"
     assert names(tmp_path / "deep") == ["target"]
     assert names(tmp_path / "scratch") == []
+
+
+def test_a_copy_to_another_file_system_that_was_killed_costs_the_copy_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIONYARD_SCRATCH", str(tmp_path / "scratch"))
+    rename = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if path.is_dir():
+            raise OSError(EXDEV, os.strerror(EXDEV))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), resumable_folder(tmp_path / "target", of="a") as work:
+        (work / "file").touch()
+        monkeypatch.setattr(shutil, "copytree", _die)
+    monkeypatch.undo()
+    monkeypatch.setenv("VISIONYARD_SCRATCH", str(tmp_path / "scratch"))
+    with resumable_folder(tmp_path / "target", of="a") as work:
+        assert names(work) == [".of", "file"]
+    assert names(tmp_path / "target") == ["file"]
+
+
+def _die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("has_leftover", [False, True])
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_leftover: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(ENOLCK, os.strerror(ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if has_leftover:
+        (tmp_path / ".a.txt.partial").touch()
+    write_atomic(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:

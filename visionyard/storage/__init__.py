@@ -5,9 +5,9 @@ S3 takes its endpoint from AWS_ENDPOINT_URL or MINIO_ENDPOINT, its region from A
 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a mounted file or a role (s3_access.py lists them in order).
 """
 
+from visionyard.atomic import is_leftover
 from visionyard.storage.addresses import is_local, join, local_path, shown
 from visionyard.storage.base import ObjectInfo, Store
-from visionyard.storage.receiving import is_leftover
 from visionyard.storage.transfer import (
     delete,
     exists,

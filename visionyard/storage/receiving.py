@@ -1,15 +1,14 @@
 """Files that arrive: whole, verified and marked, or not at all; what a broken transfer left is gone on with.
 
 An unfinished file stands beside its target as `.<name>.<etag>.partial`, so its own name says which version of the
-source it is a part of. One process at a time works on it; another one fetching the same file has a file of its own.
+source it is a part of; without the etag where it cannot be gone on with. One process at a time works on it; another one
+fetching the same file has a file of its own.
 """
 
 import base64
-import fcntl
 import hashlib
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from typing import BinaryIO
 
 from urllib3.exceptions import ProtocolError
 
+from visionyard.atomic import claim, open_partial, partial_path, partial_versions
 from visionyard.storage.base import CHUNK_BYTES, ObjectInfo
 
-_SUFFIX = ".partial"
 _MOST_ETAG_BYTES = 90  # in base64, with the name of the file, below the 255 bytes of a file name
 
 
@@ -95,28 +94,19 @@ def receive(
     target.parent.mkdir(parents=True, exist_ok=True)
     with _leftover(target) as (left, etag), request(left.tell() if left else 0, etag) as arriving:
         if left and arriving.start:
-            return _take(Path(left.name), left, target, arriving, arrived)
+            return _take(partial_path(target, _encoded(etag)), left, target, arriving, arrived, is_kept=True)
         if left:
-            Path(left.name).unlink(missing_ok=True)
-        work = _work_path(target, arriving)
-        with _claimed(work, "xb") as stream:
-            if stream is not None:
-                return _take(work, stream, target, arriving, arrived)
-        work = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_SUFFIX}")
-        with work.open("xb") as stream:
-            return _take(work, stream, target, arriving, arrived, is_kept=False)
+            partial_path(target, _encoded(etag)).unlink(missing_ok=True)
+        version = _encoded(arriving.etag) if arriving.is_resumable else ""
+        work, stream = open_partial(target, version)
+        with stream:
+            is_kept = bool(version) and work == partial_path(target, version)
+            return _take(work, stream, target, arriving, arrived, is_kept=is_kept)
 
 
 def _take(
-    work: Path,
-    stream: BinaryIO,
-    target: Path,
-    arriving: Arriving,
-    arrived: Callable[[int], None],
-    *,
-    is_kept: bool = True,
+    work: Path, stream: BinaryIO, target: Path, arriving: Arriving, arrived: Callable[[int], None], *, is_kept: bool
 ) -> int:
-    is_kept = is_kept and arriving.is_resumable
     count = 0
     try:
         for chunk in arriving.chunks:
@@ -131,55 +121,40 @@ def _take(
         if checksum is not None:
             checksum.check(work)
         mark(work, arriving.etag)
-        work.replace(target)
-    finally:
+        work.replace(target)  # while it is claimed: afterwards the name is free for another
+    except BaseException:
         if not is_kept:
             work.unlink(missing_ok=True)
+        raise
     return count
 
 
 @contextmanager
 def _leftover(target: Path) -> Iterator[tuple[BinaryIO | None, str]]:
     """Yield what an earlier, broken transfer left, open at its end, and its etag; None when there is nothing."""
-    start = f".{target.name}."
-    with os.scandir(target.parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(_SUFFIX)]
-    for name in sorted(names):
-        etag = _decode(name.removeprefix(start).removesuffix(_SUFFIX))
-        with _claimed(target.with_name(name), "r+b") as stream:
-            if etag and stream is not None and stream.seek(0, os.SEEK_END):
+    for version in partial_versions(target):
+        etag = _decoded(version)
+        stream = claim(partial_path(target, version)) if etag else None
+        if stream is None:
+            continue
+        with stream:
+            if stream.seek(0, os.SEEK_END):
                 yield stream, etag
                 return
     yield None, ""
 
 
-@contextmanager
-def _claimed(path: Path, mode: str) -> Iterator[BinaryIO | None]:
-    """Yield a file that no other process writes while the block runs; None when one does."""
-    try:
-        stream: BinaryIO = path.open(mode)  # type: ignore[assignment]  # its mode is binary
-    except (FileExistsError, FileNotFoundError):
-        yield None
-        return
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_same = os.fstat(stream.fileno()).st_ino == path.stat().st_ino  # it may have been renamed since
-        except OSError:
-            is_same = False
-        yield stream if is_same else None
+def _encoded(etag: str) -> str:
+    """Return an etag as a part of a file name; empty for one that is too long."""
+    data = etag.encode()
+    return base64.urlsafe_b64encode(data).decode().rstrip("=") if len(data) <= _MOST_ETAG_BYTES else ""
 
 
-def _work_path(target: Path, arriving: Arriving) -> Path:
-    encoded = base64.urlsafe_b64encode(arriving.etag.encode()).decode().rstrip("=")
-    if not arriving.is_resumable or not encoded or len(arriving.etag.encode()) > _MOST_ETAG_BYTES:
-        encoded = uuid.uuid4().hex
-    return target.with_name(f".{target.name}.{encoded}{_SUFFIX}")
-
-
-def _decode(encoded: str) -> str:
+def _decoded(text: str) -> str:
+    """Return the etag that `_encoded` made a text of; empty where it made none of the kind."""
     with suppress(ValueError):
-        return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+        etag = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        return etag if _encoded(etag) == text else ""
     return ""
 
 
@@ -199,12 +174,6 @@ def is_complete(path: Path, info: ObjectInfo) -> bool:
         return False
     status = path.stat()
     return status.st_size == info.size and status.st_mtime_ns % 10**9 == _mark_ns(info.etag)
-
-
-def is_leftover(key: str) -> bool:
-    """Return whether a file is what a broken transfer left, by its name."""
-    name = key.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 def _mark_ns(etag: str) -> int:

@@ -83,40 +83,36 @@ class S3Store(Store):
 
     def list_objects(self) -> list[ObjectInfo]:
         """See Store."""
-        prefix = f"{self._key}/" if self._key else ""
+        return self._call(lambda: sorted(self._below())) or self._call(self._itself)
 
-        def below() -> list[ObjectInfo]:
-            return sorted(
-                ObjectInfo(
+    def _below(self) -> Iterator[ObjectInfo]:
+        prefix = f"{self._key}/" if self._key else ""
+        for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
+            if not entry.is_dir and not entry.object_name.endswith("/"):
+                yield ObjectInfo(
                     key=entry.object_name.removeprefix(prefix),
                     size=entry.size,
                     etag=entry.etag or "",
                     address=f"s3://{self._bucket}/{entry.object_name}",
                     modified_s=_seconds(entry.last_modified),
                 )
-                for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
-                if not entry.is_dir and not entry.object_name.endswith("/")
-            )
-
-        return self._call(below) or self._itself()
 
     def _itself(self) -> list[ObjectInfo]:
         if not self._key:
             return []
         try:
-            status = with_retries(lambda: self._client.stat_object(self._bucket, self._key), _is_transient)
+            status = self._client.stat_object(self._bucket, self._key)
         except S3Error as error:
             if error.code == "NoSuchKey":
                 return []
-            raise self._explained(error) from None
-        except (MinioException, HTTPError, ValueError) as error:
-            raise self._explained(error) from None
+            raise
         name, modified_s = self._key.rpartition("/")[2], _seconds(status.last_modified)
         return [ObjectInfo(name, status.size, status.etag or "", self.address, modified_s)]
 
     def exists(self) -> bool:
         """See Store."""
-        return bool(self._itself()) or bool(self.list_objects())
+        # One object below is enough: a listing of all takes a request a thousand.
+        return bool(self._call(self._itself)) or self._call(lambda: next(self._below(), None)) is not None
 
     def read_bytes(self, offset: int, size: int | None) -> bytes:
         """See Store."""
@@ -131,7 +127,7 @@ class S3Store(Store):
                     return b""
                 raise
             try:
-                data = bytes(response.read())
+                data = bytes(response.read(decode_content=False))
             finally:
                 response.close()
                 response.release_conn()
@@ -162,14 +158,15 @@ class S3Store(Store):
         if offset and response.headers.get("ETag", "").strip('"') != etag:
             _release(response)
             offset, response = 0, self._get_from(0)
+        length = response.headers.get("Content-Length")
         try:
             yield Arriving(
                 start=offset,
-                size=offset + int(response.headers["Content-Length"]),
+                size=offset + int(length) if length is not None else None,
                 etag=response.headers.get("ETag", "").strip('"'),
                 is_resumable=True,
                 checksum=lambda: checksum_of(response.headers),
-                chunks=response.stream(CHUNK_BYTES),
+                chunks=response.stream(CHUNK_BYTES, decode_content=False),  # as stored, whatever Content-Encoding says
             )
         finally:
             _release(response)

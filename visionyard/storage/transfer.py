@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from visionyard import events
+from visionyard.atomic import is_leftover
 from visionyard.errors import StorageError
 from visionyard.storage.addresses import checked_key, file_name_of, join, local_path, scheme_of, shown
 from visionyard.storage.base import ObjectInfo, Store
 from visionyard.storage.local import LocalStore, walk_files
-from visionyard.storage.receiving import is_complete, is_leftover
+from visionyard.storage.receiving import is_complete
 
 TRANSFER_THREADS = 8
 _Job = TypeVar("_Job")

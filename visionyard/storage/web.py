@@ -101,10 +101,10 @@ class WebStore(Store):
                 if response.status == 416:
                     return b""
                 if response.status == 206 or not wanted:
-                    return bytes(response.read())
+                    return bytes(response.read(decode_content=False))
                 # A server without ranges sends all; what is before the offset is read and dropped.
-                skipped = response.read(offset) if offset else b""
-                return bytes(response.read(size)) if len(skipped) == offset else b""
+                skipped = response.read(offset, decode_content=False) if offset else b""
+                return bytes(response.read(size, decode_content=False)) if len(skipped) == offset else b""
 
         return self._call(read)
 
@@ -172,17 +172,21 @@ class WebStore(Store):
         return digest.hexdigest()
 
     def _response_headers(self) -> "urllib3.HTTPHeaderDict":
-        def headers_by(method: str) -> urllib3.HTTPHeaderDict:
+        try:
+            return self._headers_by("HEAD")
+        except _StatusError as error:
+            if error.status in _MISSING:
+                raise
+        # HEAD is not allowed (405), or the address is signed for GET only (403).
+        return self._headers_by("GET")
+
+    def _headers_by(self, method: str) -> "urllib3.HTTPHeaderDict":
+        def ask() -> urllib3.HTTPHeaderDict:
             with self._request(method) as response:
                 return response.headers
 
         try:
-            return with_retries(lambda: headers_by("HEAD"), _is_transient)
-        except _StatusError as error:
-            if error.status in _MISSING:
-                raise
-            # HEAD is not allowed (405), or the address is signed for GET only (403).
-            return with_retries(lambda: headers_by("GET"), _is_transient)
+            return with_retries(ask, _is_transient)
         except HTTPError as error:
             raise self._broken(error) from None
 

@@ -1,10 +1,17 @@
-"""A web server on loopback."""
+"""Quick retries, and a web server on loopback."""
 
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from visionyard.storage import base
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_FIRST_WAIT_S", 0.01)
 
 
 class WebServer:

@@ -77,7 +77,6 @@ def test_a_killed_stage_leaves_its_beginning_beside_the_next_try(prefix: str):
 def test_a_store_that_is_away_ends_no_stage_and_is_told_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("visionyard.storage.base._FIRST_WAIT_S", 0.01)
     with http_stand_in(503) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -97,7 +96,6 @@ def test_a_store_that_is_away_ends_no_stage_and_is_told_once(
 def test_what_could_not_be_written_goes_with_the_next_part(
     prefix: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("visionyard.storage.base._FIRST_WAIT_S", 0.01)
     with http_stand_in(503) as server, events.stage("train_model"):
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         events.warn("while it was away")

@@ -18,12 +18,7 @@ from visionyard.errors import StorageError
 from visionyard.storage import base, s3_upload
 
 LARGE = 22_000_000
-LEFT = 10 << 20  # of half of it, the whole chunks
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_FIRST_WAIT_S", 0.01)
+LEFT = LARGE // 2
 
 
 @pytest.fixture
@@ -101,6 +96,17 @@ def test_an_error_that_will_stay_is_not_tried_again(s3: str, proxy: FaultProxy) 
         storage.read_bytes(f"{s3}/absent")
     assert not caught.value.is_transient
     assert len(proxy.requests) == 1
+
+
+def test_looking_whether_something_is_there_takes_two_requests_and_tells_a_store_that_is_away(
+    s3: str, proxy: FaultProxy
+) -> None:
+    assert not storage.exists(f"{s3}/absent")
+    assert len(proxy.requests) == 2
+    proxy.times(1000, "reset", method="HEAD")
+    with pytest.raises(StorageError, match="broke off") as caught:
+        storage.exists(f"{s3}/absent")
+    assert caught.value.is_transient
 
 
 def test_an_interrupted_fetch_goes_on_by_a_range(

@@ -26,7 +26,6 @@ def minio_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def proxy(minio_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    monkeypatch.setattr(base, "_FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(s3_upload, "PART_BYTES", PART_BYTES)
     with fault_proxy(minio_endpoint) as running:
         for name, value in (

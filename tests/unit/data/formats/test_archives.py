@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import contents
 from visionyard.data.formats.archives import UnpackLimits, is_archive, unpack
 from visionyard.errors import DataError
 
@@ -38,10 +39,6 @@ def tar_of(path: Path, files: dict[str, bytes], mode: str = "w", **header: Any) 
                 setattr(member, key, value)
             packed.addfile(member, io.BytesIO(data))
     return path
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
