@@ -8,11 +8,10 @@ from visionyard.data.versions.layout import is_version_address
 from visionyard.data.versions.listing import VersionInfo, list_store
 from visionyard.data.versions.pull import PullReport, pull
 from visionyard.data.versions.push import PushReport, push
-from visionyard.data.versions.remote import Extent, RemoteVersion, open_version
+from visionyard.data.versions.remote import RemoteVersion, open_version
 
 __all__ = [
     "CollectReport",
-    "Extent",
     "PullReport",
     "PushReport",
     "RemoteVersion",

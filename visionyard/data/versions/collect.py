@@ -73,14 +73,14 @@ def collect(store: str, *, removed: Sequence[str] = (), is_dry: bool = True, gra
     """
     report = CollectReport(is_dry)
     packs, condemned = list_packs(store), list_condemned(store)
-    version_ids = set(list_versions(store))
-    referred = _packs_of(store, version_ids)
+    packs_of = _packs_of(store, list_versions(store))
+    referred = {pack for names in packs_of.values() for pack in names}
     for name in sorted(set(condemned) & (referred | (set(condemned) - set(packs)))):
         condemned.pop(name)
         if not is_dry:
             storage.delete(_tombstone(store, name))
     _remove_versions(store, removed, report)
-    kept = _packs_of(store, version_ids - set(report.removed_versions)) if removed else referred
+    kept = {pack for version_id in packs_of.keys() - report.removed_versions for pack in packs_of[version_id]}
     report.kept_pack_count = len(kept & set(packs))
     due: list[str] = []
     for name in sorted(set(packs) - kept):
@@ -96,7 +96,7 @@ def collect(store: str, *, removed: Sequence[str] = (), is_dry: bool = True, gra
             report.condemned_bytes += packs[name].size
     if grace_s <= 0:
         due, report.condemned = sorted({*due, *report.condemned}), []
-    _delete(store, due, packs, version_ids - set(report.removed_versions), report)
+    _delete(store, due, packs, set(packs_of), report)
     report.condemned_bytes -= report.freed_bytes
     _delete_leftovers(store, grace_s, report)
     return report
@@ -123,7 +123,8 @@ def _delete(
     store: str, due: Sequence[str], packs: dict[str, storage.ObjectInfo], known: set[str], report: CollectReport
 ) -> None:
     """Delete packs that are due, less those that a version refers to which appeared in the meantime."""
-    appeared = _packs_of(store, set(list_versions(store)) - known - set(report.removed_versions)) if due else set()
+    others = _packs_of(store, list_versions(store).keys() - known) if due else {}
+    appeared = {pack for names in others.values() for pack in names}
     for done, name in enumerate(due, start=1):
         if name in appeared:
             continue
@@ -136,6 +137,8 @@ def _delete(
 
 
 def _delete_leftovers(store: str, grace_s: float, report: CollectReport) -> None:
+    if not storage.is_local(store):
+        return
     for info in storage.list_objects(store):
         if storage.is_leftover(info.key) and _age_s(info) >= grace_s:
             report.leftover_count += 1
@@ -143,10 +146,12 @@ def _delete_leftovers(store: str, grace_s: float, report: CollectReport) -> None
                 storage.delete(info.address)
 
 
-def _packs_of(store: str, version_ids: Iterable[str]) -> set[str]:
+def _packs_of(store: str, version_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the packs that each version refers to; of the manifests, eight are in memory at once."""
+    ordered = sorted(version_ids)
     with ThreadPoolExecutor(THREADS) as pool:
-        manifests = pool.map(lambda version_id: load_manifest(store, version_id), sorted(version_ids))
-        return {pack for manifest in manifests for pack in manifest.packs}
+        packs = pool.map(lambda version_id: load_manifest(store, version_id).packs, ordered)
+        return dict(zip(ordered, packs, strict=True))
 
 
 def _age_s(info: storage.ObjectInfo) -> float:

@@ -55,6 +55,8 @@ class LocalVersion:
     def size_bytes(self) -> int:
         """Return the bytes of all files."""
         names = [*self.files, *(f"{SHARDS}/{shard.name}" for shard in self.shards)]
+        if self.table is not None:
+            names.append(INDEX)
         return sum((self.folder / name).stat().st_size for name in names)
 
     def items(self) -> Iterator[bytes]:

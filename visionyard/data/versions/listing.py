@@ -8,6 +8,7 @@ from typing import Any
 from visionyard.data.versions.packs import THREADS
 from visionyard.data.versions.references import list_tags, list_versions
 from visionyard.data.versions.remote import load_manifest
+from visionyard.storage import ObjectInfo
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,21 @@ def list_store(store: str) -> list[VersionInfo]:
     for tag, version_id in list_tags(store).items():
         named.setdefault(version_id, []).append(str(tag))
     found = sorted(list_versions(store).items(), key=lambda entry: (entry[1].modified_s, entry[0]))
+
+    def describe(entry: tuple[str, ObjectInfo]) -> VersionInfo:
+        version_id, info = entry
+        manifest = load_manifest(store, version_id)
+        dataset = manifest.contents.dataset
+        return VersionInfo(
+            version=version_id,
+            tags=tuple(sorted(named.get(version_id, []))),
+            dataset_digest=str(dataset.get("digest", "")),
+            task=str(dataset.get("task", "")),
+            classes=tuple(dataset.get("classes", ())),
+            item_counts=dict(dataset.get("item_counts", {})),
+            size_bytes=int(manifest.sizes.sum()),
+            pushed_at=datetime.fromtimestamp(info.modified_s, UTC).isoformat(timespec="seconds"),
+        )
+
     with ThreadPoolExecutor(THREADS) as pool:
-        manifests = pool.map(lambda entry: load_manifest(store, entry[0]), found)
-        return [
-            VersionInfo(
-                version=version_id,
-                tags=tuple(sorted(named.get(version_id, []))),
-                dataset_digest=str(manifest.contents.dataset.get("digest", "")),
-                task=str(manifest.contents.dataset.get("task", "")),
-                classes=tuple(manifest.contents.dataset.get("classes", ())),
-                item_counts=dict(manifest.contents.dataset.get("item_counts", {})),
-                size_bytes=int(manifest.sizes.sum()),
-                pushed_at=datetime.fromtimestamp(info.modified_s, UTC).isoformat(timespec="seconds"),
-            )
-            for (version_id, info), manifest in zip(found, manifests, strict=True)
-        ]
+        return list(pool.map(describe, found))  # whole manifests are in memory eight at a time only

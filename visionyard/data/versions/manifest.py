@@ -35,7 +35,6 @@ from visionyard.storage.addresses import checked_key
 
 _SCHEMA_VERSION = 1
 _ARTIFACT = "dataset_version"
-_PLACES = ("packs", "sizes", "runs")
 
 
 @dataclass(frozen=True)
@@ -201,15 +200,12 @@ def _placed(contents: Contents, values: dict[str, Any]) -> Manifest:
         raise ValueError(f"{len(sizes)} sizes, {counts.sum()} places and {contents.item_count} items do not fit")
     if len(contents.hashes) != len(contents.page_lengths) + sum(file.chunk_count for file in contents.files):
         raise ValueError("its hashes are not those of its pages and chunks")
+    if runs.min(initial=0) < 0 or sizes.min(initial=0) < 0 or runs[:, 0].max(initial=-1) >= len(values["packs"]):
+        raise ValueError("it places blobs outside its packs")
     before = np.cumsum(sizes) - sizes
     first = np.cumsum(counts) - counts
     offsets = before + np.repeat(runs[:, 1] - before[first], counts) if expected else before
     return Manifest(contents, tuple(values["packs"]), np.repeat(runs[:, 0], counts).astype(np.int32), offsets, sizes)
-
-
-def blob_hashes(manifest: Manifest) -> list[bytes]:
-    """Return the SHA-256 of the pages and chunks, in the order of the blobs behind the items."""
-    return [bytes.fromhex(text) for text in manifest.contents.hashes]
 
 
 def sha256(data: bytes) -> bytes:

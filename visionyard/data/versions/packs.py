@@ -81,7 +81,7 @@ class PackWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._send()
+                self.flush()
                 for future in self._futures:
                     self.places.update(future.result())
         finally:
@@ -97,11 +97,16 @@ class PackWriter:
             return
         self._keys.add(key)
         if self._size + len(data) > PACK_BYTES:
-            self._send()
+            self.flush()
         self._blobs.append((key, data))
         self._size += len(data)
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Begin to send what was appended so far.
+
+        Raises:
+            StorageError: A pack could not be sent.
+        """
         if not self._blobs:
             return
         self._room.acquire()

@@ -101,6 +101,8 @@ def _holds(folder: Path, version: RemoteVersion) -> bool:
     """Return whether a folder is this version, by its small files and the sizes of its shards."""
     contents = version.manifest.contents
     files = [(folder / file.path, file) for file in contents.files]
+    if contents.schema is not None and not (folder / INDEX).is_file():
+        return False
     first = 0
     for shard in contents.shards:
         path = folder / SHARDS / shard.name

@@ -4,6 +4,7 @@ No lock is taken. Packs and manifests are named by their content, so pushes at t
 push that dies leaves packs that no version names, which the next one finds and need not send again.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def push(
         raise StorageError(f"{store}: packs vanish while they are relied upon; run `gc` with a longer grace period")
     if wanted_tag:
         write_tag(store, wanted_tag, manifest.version_id)
+    sent.tell(sent.total)
     return PushReport(
         store=storage.shown(store),
         version=manifest.version_id,
@@ -118,11 +120,13 @@ class _Sent:
         self.byte_count = 0
         self.object_count = 0
         self._on_progress = on_progress
+        self._adding = threading.Lock()
 
     def add(self, size: int) -> None:
-        """Count an object."""
-        self.byte_count += size
-        self.object_count += 1
+        """Count an object, from any thread."""
+        with self._adding:
+            self.byte_count += size
+            self.object_count += 1
 
     def tell(self, done: int) -> None:
         """Tell how many bytes of the dataset were looked at."""
@@ -138,10 +142,13 @@ def _send_blobs(local: LocalVersion, store: str, sent: _Sent) -> tuple[Manifest,
     for name in damaged:
         events.warn(f"{storage.shown(store)}: pack {name} has no readable table; what it holds is sent again")
     avoided = set(condemned) | set(damaged)
-    with PackWriter(store, avoided=avoided, sent=sent.add) as writer:
+    with (
+        PackWriter(store, avoided=avoided, sent=sent.add) as writer,
+        # Metadata goes in packs of its own, so that all pages of a version come with few reads.
+        PackWriter(store, avoided=avoided, sent=sent.add) as metadata_writer,
+    ):
         hashes, new_item_count = _add_items(local, known, writer, sent)
-    # Metadata goes in packs of its own, so that all pages of a version come with few reads.
-    with PackWriter(store, avoided=avoided, sent=sent.add) as metadata_writer:
+        writer.flush()  # the last items are on their way while the pages are made
         lengths, pages = _add_pages(local, hashes, known, metadata_writer)
         files, chunks = _add_files(local, known, metadata_writer)
     contents = Contents(

@@ -7,7 +7,6 @@ that the first item of a fresh process takes two round trips and every further o
 import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from visionyard import storage
 from visionyard.data.artifacts import SCHEMA_VERSION
 from visionyard.data.dataset import DATASET, INDEX
 from visionyard.data.shards import Blob
-from visionyard.data.versions.layout import manifest_address, pack_address, split_address
+from visionyard.data.versions.layout import manifest_address, split_address
 from visionyard.data.versions.manifest import Manifest, decode_manifest
 from visionyard.data.versions.pages import Page, decode_page, item_starts, restore_columns
 from visionyard.data.versions.reading import checked_item, checked_metadata, read_stored, shard_range
@@ -29,15 +28,6 @@ from visionyard.errors import ArtifactError, ConfigError, StorageError
 _PAGE_BATCH = 64
 # Chunks of a file read at once, at most 64 KiB each.
 _CHUNK_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Bytes of an object that never changes: `size` from `offset`."""
-
-    address: str
-    offset: int
-    size: int
 
 
 def open_version(address: str) -> "RemoteVersion":
@@ -180,23 +170,6 @@ class RemoteVersion:
         for numbers in self._page_batches(np.flatnonzero(~self._is_page_known).tolist()):
             self._load_pages(numbers)
         return self._hashes
-
-    def extents(self, blob: Blob) -> list[Extent]:
-        """Return where the bytes of a blob lie; one extent for what is within an item. Nothing is asked.
-
-        Raises:
-            ArtifactError: The version has no such bytes.
-        """
-        extents: list[Extent] = []
-        for position, start, end in self._pieces(blob):
-            pack = self.manifest.packs[int(self.manifest.pack_numbers[position])]
-            address, offset = pack_address(self.store, pack), int(self.manifest.offsets[position]) + start
-            last = extents[-1] if extents else None
-            if last and last.address == address and last.offset + last.size == offset:
-                extents[-1] = Extent(address, last.offset, last.size + end - start)
-            else:
-                extents.append(Extent(address, offset, end - start))
-        return extents
 
     def read(self, blob: Blob) -> bytes:
         """Return the bytes of a blob, as `visionyard.data.shards.read_blob` does from a folder.

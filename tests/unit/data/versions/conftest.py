@@ -40,8 +40,3 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return write_dataset(tmp_path / name, task="detection", classes=["cone", "cube"], rows=rows)
 
     return make
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all files by path."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

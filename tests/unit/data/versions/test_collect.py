@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.versions.conftest import contents
+from tests.conftest import contents
 from visionyard import storage
 from visionyard.data.versions import collect, list_store, packs, pull, push
 from visionyard.errors import ArtifactError, ConfigError, StorageError
@@ -86,6 +86,21 @@ def test_unfinished_files_of_killed_pushes_go_after_a_day(make_dataset: Make, tm
     assert collect(str(store), is_dry=False).leftover_count == 1
     assert not left.exists()
     assert len(packs_of(store)) == 2
+
+
+def test_each_manifest_is_read_once(make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = str(tmp_path / "store")
+    for number in range(3):
+        push(make_dataset(f"d{number}", changed=range(10 * number)), store, tag=f"noise:v{number}")
+    seen: list[str] = []
+
+    def read(uri: str, read: Callable[[str], bytes] = storage.read_bytes) -> bytes:
+        seen.append(uri)
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read_bytes", read)
+    collect(store)
+    assert len(seen) == len(set(seen)) == 3
 
 
 def test_a_push_does_not_rely_on_what_is_condemned(make_dataset: Make, tmp_path: Path) -> None:

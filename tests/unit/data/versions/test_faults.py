@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import contents
 from tests.fixtures.fault_proxy import FaultProxy, Kind, Request, fault_proxy
-from tests.unit.data.versions.conftest import contents
 from visionyard.data.dataset import Dataset
 from visionyard.data.versions import list_store, open_version, packs, pull, push, reading
 from visionyard.errors import ArtifactError, StorageError

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import write_dataset
-from tests.unit.data.versions.conftest import contents
+from tests.conftest import contents, write_dataset
 from visionyard import storage
 from visionyard.data.artifacts import write_manifest
 from visionyard.data.versions import list_store, open_version, packs, pull, push
@@ -100,6 +99,15 @@ def test_packs_bound_the_number_of_objects(make_dataset: Make, tmp_path: Path, m
     assert len(storage.list_objects(store)) == report.object_count
 
 
+def test_progress_ends_with_all_bytes_of_the_folder(make_dataset: Make, tmp_path: Path) -> None:
+    folder, told = make_dataset("first"), []
+    report = push(folder, str(tmp_path / "store"), on_progress=lambda done, total: told.append((done, total)))
+    size_bytes = sum(len(data) for data in contents(folder).values())
+    assert report.size_bytes == size_bytes
+    assert told == sorted(told)
+    assert told[-1] == (size_bytes, size_bytes)
+
+
 def test_pushes_at_the_same_time(store: str, make_dataset: Make, tmp_path: Path) -> None:
     folders = [make_dataset(f"d{number}", changed=range(10 * number)) for number in range(4)] * 2
     with ThreadPoolExecutor(8) as pool:
@@ -179,6 +187,15 @@ def test_a_pull_goes_on_where_it_stopped(make_dataset: Make, tmp_path: Path, mon
     assert pull(f"{store}@{version}", target).fetched_item_count == 0
 
 
+def test_a_folder_that_lost_its_index_is_not_taken_for_the_version(make_dataset: Make, tmp_path: Path) -> None:
+    folder, store = make_dataset("first"), str(tmp_path / "store")
+    version = push(folder, store).version
+    assert pull(f"{store}@{version}", folder).fetched_item_count == 0
+    (folder / "index.parquet").unlink()
+    with pytest.raises(ConfigError, match="first: holds something else than"):
+        pull(f"{store}@{version}", folder)
+
+
 def test_a_pull_overwrites_nothing(make_dataset: Make, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     version = push(make_dataset("first"), store).version
@@ -256,6 +273,22 @@ def test_a_manifest_cannot_write_outside_the_folder(make_dataset: Make, tmp_path
     with pytest.raises(StorageError, match=r"the key '\.\./evil' is no path below a folder"):
         pull(f"{store}@noise:v1", tmp_path / "back")
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [(0, 99), (0, -1), (1, -1), (2, -1)], ids=["no such pack", "pack", "offset", "count"]
+)
+def test_a_manifest_that_points_outside_its_packs_is_refused(
+    make_dataset: Make, tmp_path: Path, column: int, value: int
+) -> None:
+    store = tmp_path / "store"
+    push(make_dataset("first"), str(store), tag="noise:v1")
+    (path,) = (store / "versions").iterdir()
+    values = json.loads(gzip.decompress(path.read_bytes()))
+    values["runs"][0][column] = value
+    path.write_bytes(gzip.compress(json.dumps(values).encode()))
+    with pytest.raises(ArtifactError, match=r"versions/\w+\.json\.gz: not a readable manifest"):
+        open_version(f"{store}@noise:v1")
 
 
 def test_a_dataset_without_shards_is_kept_as_files(tmp_path: Path) -> None:

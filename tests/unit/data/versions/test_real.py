@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.versions.conftest import contents
+from tests.conftest import contents
 from visionyard.data.dataset import Dataset
 from visionyard.data.extract_frames import extract_frames
 from visionyard.data.ingest import ingest
