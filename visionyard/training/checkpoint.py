@@ -153,11 +153,17 @@ class CheckpointStore:
         write_bytes(f"{self.uri}/{POINTER}", json.dumps(content, indent=1).encode())
 
     def newest(self) -> dict[str, Any] | None:
-        """Return the content of the newest checkpoint that loads; a damaged one is skipped with a warning."""
+        """Return the content of the newest checkpoint that loads; a damaged one is skipped with a warning.
+
+        Raises:
+            StorageError: The store is away: what it holds is not given up for that.
+        """
         for entry in sorted(self.entries, key=lambda entry: (entry.epoch, entry.step), reverse=True):
             try:
                 return load_checkpoint(self.read(entry), name=f"{self.uri}/{entry.file}")
             except (ArtifactError, StorageError) as error:
+                if isinstance(error, StorageError) and error.is_transient:
+                    raise
                 events.warn(f"{error}; going on from an older checkpoint")
                 self.entries.remove(entry)
         return None

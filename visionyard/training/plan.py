@@ -1,12 +1,11 @@
 """From what the user set to what is trained: every value settled, every mistake told at once."""
 
-import os
-
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.items import Task
 from visionyard.errors import ConfigError
 from visionyard.models import TrainingPlan, get_plugin, plugin_names
 from visionyard.models.registry import ENTRY_POINT_GROUP
+from visionyard.stage_resources import held_resources
 
 
 def make_plan(model: ModelConfig, training: TrainingConfig, *, task: Task | None, classes: list[str]) -> TrainingPlan:
@@ -95,4 +94,4 @@ def choose_loader_workers(wanted: int, device: str) -> int:
     """Return the number of loader processes: none on a CPU, where they would take the cores that train."""
     if wanted >= 0:
         return wanted
-    return 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 1) - 1))
+    return 0 if device == "cpu" else max(1, min(8, int(held_resources().cpu_count) - 1))

@@ -17,6 +17,7 @@ from visionyard.errors import ConfigError, DataError, ModelError, NotANumberErro
 from visionyard.models import TrainingPlan, TrainingState
 from visionyard.training import CheckpointStore, load_checkpoint, load_trained_model, train_model
 from visionyard.training import session as session_module
+from visionyard.training.checkpoint import CheckpointEntry
 from visionyard.training.session import Session
 
 SMALL = {
@@ -131,6 +132,33 @@ def test_a_damaged_newest_checkpoint_is_skipped(
     newest.write_bytes(newest.read_bytes()[:1000])
     report = _train(dataset, tmp_path, "torchvision-classification", epochs=3)
     assert [row["epoch"] for row in report.history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("is_transient", "expected"), [(True, "raised"), (False, 1)], ids=["the store is away", "the object is gone"]
+)
+def test_a_store_that_is_away_does_not_cost_the_newest_checkpoint(
+    is_transient: bool, expected: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    session = _session(tmp_path)
+    for epoch in (1, 2):
+        state = TrainingState(weights={}, training={}, epoch=epoch)
+        session.epoch_done(metrics={}, fitness=0.5, state=lambda: state, epoch=epoch)  # noqa: B023
+    session.finish_writing()
+    read = CheckpointStore.read
+
+    def fails(store: CheckpointStore, entry: CheckpointEntry) -> bytes:
+        if entry.epoch == 2:
+            raise StorageError("nothing was sent", is_transient=is_transient)
+        return read(store, entry)
+
+    monkeypatch.setattr(CheckpointStore, "read", fails)
+    try:
+        content = session.store.newest()
+        found: object = content and content["epoch"]
+    except StorageError:
+        found = "raised"
+    assert found == expected
 
 
 @pytest.mark.parametrize(
