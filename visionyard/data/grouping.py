@@ -11,22 +11,18 @@ model does before this camera, not before another, and training wants `data.allo
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from sys import intern
 
 import numpy as np
 
-from visionyard.data.artifacts import SHARDS
 from visionyard.data.health import Intake
 from visionyard.data.items import Problems, Split
 from visionyard.data.leaks.near_duplicates import NearDuplicates, find_near_duplicates, without_other_labels
 from visionyard.data.leaks.scenes import scene_numbers
-from visionyard.data.leaks.sketches import Sketches, make_sketches
+from visionyard.data.leaks.sketches import Sketches
 from visionyard.data.leaks.union_find import join_groups
-from visionyard.data.shards import read_blob
 from visionyard.errors import SplitError
 
 Splitter = Callable[[Mapping[str, str], Problems], list[Split]]
@@ -93,14 +89,11 @@ class Groups:
         return splits
 
 
-def group_images(
-    intake: Intake, folders: Sequence[Path], grouping: Grouping, *, is_published: bool, problems: Problems
-) -> Groups:
+def group_images(intake: Intake, grouping: Grouping, *, is_published: bool, problems: Problems) -> Groups:
     """Find what belongs together; with `group_by: scene` the records get their scenes as groups.
 
     Args:
-        intake: What the health check let through; its order of records stays.
-        folders: The input artifacts.
+        intake: What the health check let through, with sketches, which it loses; its order of records stays.
         grouping: The settings.
         is_published: Compare frames of one clip too where the source put them into different splits.
         problems: Gets `near_duplicates_with_other_label`.
@@ -109,10 +102,7 @@ def group_images(
         OSError: The disk that holds temporary files is full.
     """
     records = intake.records
-    sketches = make_sketches(
-        [partial(read_blob, folders[record.artifact] / SHARDS, record.blob) for record in records],
-        [record.place for record in records],
-    )
+    sketches = intake.release_sketches()
     if grouping.group_by == "scene":
         _group_by_scene(intake, sketches)
         records = intake.records

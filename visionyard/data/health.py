@@ -22,16 +22,22 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
 from sys import intern
 from typing import Any
+
+import numpy as np
 
 from visionyard import events
 from visionyard.data.artifacts import IMAGES, SHARDS
 from visionyard.data.items import Item, Problems, Task, read_json_lines
 from visionyard.data.label_checks import Label, LabelChecker, moment
+from visionyard.data.leaks.sketches import DECODED_PX, Sketches
 from visionyard.data.records import Record
 from visionyard.data.shards import read_blob
+from visionyard.data.threads import in_threads
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError, ConfigError, DataError, MediaError
 from visionyard.transforms.images import open_image, open_thumbnail
@@ -39,7 +45,7 @@ from visionyard.transforms.images import open_image, open_thumbnail
 # Below half of the usual coarsest stride (32 px) of a network nothing of an image is left.
 _TINY_PX = 16
 # Enough to prove that an image can be decoded; a JPEG is read at down to 1/8, a tenth of the time.
-_DECODED_PX = 64
+_PROOF_PX = 64
 # Beyond these a person wants to know; below 5 groups val and test judge a class by one clip each.
 _IMBALANCE_RATIO = 10
 _FEW_GROUPS = 5
@@ -65,6 +71,7 @@ class Intake:
         unlabelled_count: Images without a label, left out.
         other_class_boxes: Boxes left out since `classes` does not name their class.
         other_class_items: Items likewise.
+        sketches: Of the images, where their record's `sketch` says; empty unless they were asked for.
     """
 
     task: Task
@@ -74,6 +81,17 @@ class Intake:
     unlabelled_count: int = 0
     other_class_boxes: int = 0
     other_class_items: int = 0
+    sketches: Sketches = field(default_factory=partial(Sketches.room_for, 0))
+
+    def release_sketches(self) -> Sketches:
+        """Return the sketches of the records, in their order, and hold them no longer.
+
+        Raises:
+            OSError: The disk that holds temporary files is full.
+        """
+        sketches = self.sketches.taken(np.array([record.sketch for record in self.records], dtype=np.int64))
+        self.sketches = Sketches.room_for(0)
+        return sketches
 
 
 @dataclass(frozen=True)
@@ -83,37 +101,90 @@ class Survey:
     Attributes:
         task: What they are for.
         item_count: Images in all.
+        labelled_count: Images that have a label.
         class_items: Items that show each class.
     """
 
     task: Task
     item_count: int
+    labelled_count: int
     class_items: Counter[str]
+
+    def most_kept(self, classes: Sequence[str]) -> int:
+        """Return how many items are kept at most."""
+        if self.task == "classification":
+            return sum(self.class_items[name] for name in classes)
+        return self.labelled_count
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """An item whose label can be used; its image was not looked at yet."""
+
+    item: Item
+    artifact: int
+    label: Label
+    sketch: int
 
 
 def check_health(
-    folders: Sequence[Path], *, listed: Sequence[str], wanted: Sequence[str], problems: Problems
+    folders: Sequence[Path],
+    *,
+    listed: Sequence[str],
+    wanted: Sequence[str],
+    problems: Problems,
+    is_sketched: bool = False,
 ) -> Intake:
-    """Read and check all items; images are read one at a time and decoded at reduced size.
+    """Read and check all items; images are read in threads, once, and decoded at reduced size.
 
     Args:
         folders: The input artifacts.
         listed: The source's own list of classes, in its order; empty when it has none.
         wanted: Classes to keep, in the order of their ids; empty keeps all.
         problems: Gets what is found.
+        is_sketched: Make sketches of the images, too, by which near-duplicates are found.
 
     Raises:
         ConfigError: `wanted` names a class that is not there, or one twice.
         DataError: There are no images, no labels, or labels of two tasks.
         ArtifactError: An artifact is incomplete or altered.
+        OSError: The disk that holds temporary files is full.
     """
     survey = _survey(folders)
     intake = Intake(task=survey.task, classes=_choose_classes(survey, listed, wanted, problems))
+    if is_sketched:
+        intake.sketches = Sketches.room_for(survey.most_kept(intake.classes))
     known = frozenset([*listed, *survey.class_items]) if wanted else frozenset()
     checker = LabelChecker(intake.classes, listed=listed, known=known, problems=problems)
     keys: set[str] = set()
+
+    def look(found: _Labelled) -> tuple[_Labelled, str, str]:
+        return found, *_look(found, folders[found.artifact], intake.sketches if is_sketched else None)
+
+    for found, extension, fault in in_threads(look, _labelled(folders, survey, checker, intake, problems)):
+        item = found.item
+        if fault:
+            problems.add("unreadable_image", item.source, f"{fault}; left out", moment(item))
+            continue
+        if min(item.width, item.height) < _TINY_PX:
+            message = f"{item.width}x{item.height} px: a side is shorter than {_TINY_PX} px"
+            problems.add("tiny_image", item.source, message, moment(item))
+        intake.records.append(_record(found, _unique_key(item, keys), extension=extension))
+    intake.other_class_boxes, intake.other_class_items = checker.other_class_boxes, checker.other_class_items
+    if not any(record.class_ids for record in intake.records):
+        raise DataError(
+            f"none of {survey.item_count} images has a usable label; see the problems found ({_counts_text(problems)})"
+        )
+    return intake
+
+
+def _labelled(
+    folders: Sequence[Path], survey: Survey, checker: LabelChecker, intake: Intake, problems: Problems
+) -> Iterator[_Labelled]:
+    """Yield the items whose label can be used, and note the others."""
     told = {problem.file for problem in problems.found if problem.code in _UNLABELLED_CODES}
     done = 0
+    numbers = count()
     for artifact, folder in enumerate(folders):
         for values in _image_lines(folder):
             done += 1
@@ -126,15 +197,8 @@ def check_health(
                     told.add(item.source)
                 continue
             label = checker.check(item, folder)
-            record = label and _record(item, artifact, folder, label, keys, problems)
-            if record:
-                intake.records.append(record)
-    intake.other_class_boxes, intake.other_class_items = checker.other_class_boxes, checker.other_class_items
-    if not any(record.class_ids for record in intake.records):
-        raise DataError(
-            f"none of {survey.item_count} images has a usable label; see the problems found ({_counts_text(problems)})"
-        )
-    return intake
+            if label:
+                yield _Labelled(item, artifact, label, next(numbers))
 
 
 def _image_lines(folder: Path) -> Iterator[dict[str, Any]]:
@@ -147,9 +211,10 @@ def _image_lines(folder: Path) -> Iterator[dict[str, Any]]:
 def _survey(folders: Sequence[Path]) -> Survey:
     first: dict[Task, str] = {}
     class_items: Counter[str] = Counter()
-    item_count = 0
+    item_count = labelled_count = 0
     for values in (values for folder in folders for values in _image_lines(folder)):
         item_count += 1
+        labelled_count += any(values.get(name) is not None for name in ("boxes", "class_name", "mask_blob"))
         if values["boxes"] is not None:
             first.setdefault("detection", values["source"])
             class_items.update({box["class_name"] for box in values["boxes"]})
@@ -170,7 +235,7 @@ def _survey(folders: Sequence[Path]) -> Survey:
             f"none of {item_count} images has a label, neither boxes nor a class nor a mask; label some, or choose "
             "data.kind"
         )
-    return Survey(next(iter(first)), item_count, class_items)
+    return Survey(next(iter(first)), item_count, labelled_count, class_items)
 
 
 def _choose_classes(survey: Survey, listed: Sequence[str], wanted: Sequence[str], problems: Problems) -> list[str]:
@@ -196,7 +261,9 @@ def _choose_classes(survey: Survey, listed: Sequence[str], wanted: Sequence[str]
     return [name for name in listed if name in seen]
 
 
-def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str], problems: Problems) -> Record | None:
+def _look(found: _Labelled, folder: Path, sketches: Sketches | None) -> tuple[str, str]:
+    """Read an image, prove that it can be decoded, and sketch it; return its extension, and why it cannot be."""
+    item = found.item
     data = read_blob(folder / SHARDS, item.blob)
     if sha256_bytes(data) != item.sha256:
         raise ArtifactError(
@@ -205,15 +272,18 @@ def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str
         )
     try:
         extension = _EXTENSIONS[open_image(data).format or ""]
-        open_thumbnail(data, _DECODED_PX)
+        grey = open_thumbnail(data, _PROOF_PX if sketches is None else DECODED_PX)
     except MediaError as error:
-        problems.add("unreadable_image", item.source, f"{error}; left out", moment(item))
-        return None
-    if min(item.width, item.height) < _TINY_PX:
-        message = f"{item.width}x{item.height} px: a side is shorter than {_TINY_PX} px"
-        problems.add("tiny_image", item.source, message, moment(item))
+        return "", str(error)
+    if sketches is not None:
+        sketches.add(found.sketch, np.asarray(grey))
+    return extension, ""
+
+
+def _record(found: _Labelled, key: str, *, extension: str) -> Record:
+    item, label = found.item, found.label
     return Record(
-        key=_unique_key(item, keys),
+        key=key,
         source=intern(item.source),
         group=intern(item.group),
         timestamp_s=item.timestamp_s,
@@ -221,7 +291,7 @@ def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str
         height=item.height,
         sha256=bytes.fromhex(item.sha256),
         published_split=item.published_split,
-        artifact=artifact,
+        artifact=found.artifact,
         shard=intern(item.blob.shard),
         offset=item.blob.offset,
         size=item.blob.size,
@@ -232,6 +302,7 @@ def _record(item: Item, artifact: int, folder: Path, label: Label, keys: set[str
         is_crowd=label.is_crowd,
         mask_blob=item.mask_blob,
         mask_sha256=None if item.mask_sha256 is None else bytes.fromhex(item.mask_sha256),
+        sketch=found.sketch,
     )
 
 

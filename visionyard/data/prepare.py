@@ -1,13 +1,13 @@
 """Prepare the dataset version: health check, search for near-duplicates, leak-safe split, audit, packing.
 
-Images are read three times, a few at a time: decoded small for the check and for the search, copied when packing. Only
-their metadata is in memory (see `visionyard.data.records`); what the search keeps of them lies in scratch files.
+Images are read twice, a few at a time: decoded small, once for both the check and the search, and copied when packing.
+Only their metadata is in memory (see `visionyard.data.records`); what the search keeps of them lies in scratch files.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from visionyard import events
 from visionyard.atomic import atomic_folder
@@ -76,6 +76,12 @@ class DatasetReport:
     identical_images: int
     near_duplicate_pairs: int
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `dataset.json` says in short."""
+        found = {**values, **values["leak"], **values["health"]}
+        return cls(**{field.name: found[field.name] for field in fields(cls)})
+
     def metadata(self) -> dict[str, Any]:
         """Return plain values for the artifact's metadata."""
         return asdict(self)
@@ -136,40 +142,23 @@ def prepare_dataset(
     if manifests[0].get("kind") == TABLE_KIND:
         return prepare_table(sources, target, splitting, classes=classes, previous=previous)
     problems = Problems([problem for folder in folders for problem in read_problems(folder)])
-    intake = check_health(folders, listed=manifests[0].get("classes") or (), wanted=classes, problems=problems)
+    listed = manifests[0].get("classes") or ()
+    intake = check_health(folders, listed=listed, wanted=classes, problems=problems, is_sketched=True)
     drop_duplicates(intake, within_published=split_mode == "published", problems=problems)
     check_balance(intake, problems)
-    splits, duplicates = _split(intake, folders, splitting, grouping, previous, problems)
+    splits, duplicates = _split(intake, splitting, grouping, previous, problems)
+    images = _audited(intake, splits)
+    certificate = certify(images, duplicates, problems, leak_budget=leak_budget)
+    _warn(problems)
+    values = _dataset_values(intake, images, splitting, grouping, certificate, problems)
     with atomic_folder(target) as work:
-        digest = pack(
-            intake.records,
-            splits,
-            folders,
-            work,
-            task=intake.task,
-            classes=intake.classes,
-            shard_bytes=shard_bytes,
+        values["digest"] = pack(
+            intake.records, splits, folders, work, task=intake.task, classes=intake.classes, shard_bytes=shard_bytes
         )
-        images = _audited(intake, splits)
-        certificate = certify(images, duplicates, problems, leak_budget=leak_budget)
-        _warn(problems)
         write_json_lines(work / PROBLEMS, (problem.to_json() for problem in problems.found))
-        values = _dataset_values(intake, images, splitting, grouping, certificate, problems, digest)
         lineage = {name: sha256_file(folder / MANIFEST) for name, folder in zip(_ARTIFACTS, folders, strict=True)}
         write_manifest(work, "dataset", {**values, "lineage": lineage}, name=DATASET)
-    return DatasetReport(
-        task=intake.task,
-        classes=intake.classes,
-        digest=digest,
-        item_counts=values["item_counts"],
-        group_counts=values["group_counts"],
-        class_counts=values["class_counts"],
-        problem_count=len(problems.found),
-        is_leaky=certificate.is_leaky,
-        group_overlap=certificate.group_overlap,
-        identical_images=certificate.identical_images,
-        near_duplicate_pairs=certificate.near_duplicate_pairs,
-    )
+    return DatasetReport.of(values)
 
 
 def _check_options(splitting: Splitting, grouping: Grouping, previous: str, leak_budget: float) -> None:
@@ -187,7 +176,6 @@ def _check_options(splitting: Splitting, grouping: Grouping, previous: str, leak
 
 def _split(
     intake: Intake,
-    folders: Sequence[Path],
     splitting: Splitting,
     grouping: Grouping,
     previous: str,
@@ -196,7 +184,7 @@ def _split(
     """Return the split of each record and the near-duplicates, having sorted the records by split and key."""
     earlier = read_previous(previous) if previous else None
     intake.records.sort(key=lambda record: record.key)
-    groups = group_images(intake, folders, grouping, is_published=splitting.mode == "published", problems=problems)
+    groups = group_images(intake, grouping, is_published=splitting.mode == "published", problems=problems)
 
     def split_by(joined: Mapping[str, str], noted: Problems) -> list[Split]:
         return assign_splits(
@@ -229,14 +217,12 @@ def _dataset_values(
     grouping: Grouping,
     certificate: LeakCertificate,
     problems: Problems,
-    digest: str,
 ) -> dict[str, Any]:
     groups = group_table(images)
     splits = [image.split for image in images]
     return {
         "task": intake.task,
         "classes": intake.classes,
-        "digest": digest,
         "has_masks": any(record.masks is not None for record in intake.records),
         "item_counts": {split: splits.count(split) for split in SPLITS},
         "group_counts": {split: sum(row["split"] == split for row in groups) for split in SPLITS},

@@ -35,6 +35,7 @@ class Record:
         is_crowd: Of each box, whether it is a crowd; None when none is.
         mask_blob: Where the PNG of a semantic segmentation lies, its ids those of the artifact's classes.
         mask_sha256: Of that PNG, 32 bytes.
+        sketch: Where `visionyard.data.health.Intake.sketches` has the image's.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Record:
     is_crowd: tuple[bool, ...] | None = None
     mask_blob: Blob | None = None
     mask_sha256: bytes | None = None
+    sketch: int = 0
 
     @property
     def blob(self) -> Blob:

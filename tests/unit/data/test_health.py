@@ -12,6 +12,7 @@ from visionyard.data.artifacts import IMAGES
 from visionyard.data.duplicates import drop_duplicates
 from visionyard.data.health import Intake, check_balance, check_health
 from visionyard.data.items import Problem, Problems
+from visionyard.data.leaks.sketches import make_sketches
 from visionyard.errors import ArtifactError, ConfigError, DataError
 
 WHOLE = (1.0, 2.0, 30.0, 40.0)
@@ -281,6 +282,23 @@ def test_imbalance_and_few_groups_are_told(build_artifacts: Any, image_spec: Any
         ("class_with_few_groups", "y"),
     ]
     assert "class 'y' has 2 items, 'x' has 20" in problems.found[0].message
+
+
+def test_sketches_are_made_of_the_items_kept_in_the_order_of_the_records(build_artifacts: Any, image_spec: Any) -> None:
+    specs = [image_spec(name, class_name=name) for name in ("bee", "cat", "ant")] + [image_spec("fly", data=b"?")]
+    specs[3].class_name = "bee"
+    artifacts = build_artifacts(specs)
+    folders = (artifacts.sources, artifacts.frames)
+    intake = check_health(folders, listed=(), wanted=("bee", "ant"), problems=Problems(), is_sketched=True)
+    # Not for the cat: a scratch file has room only for what may be kept.
+    assert intake.sketches.count == 3
+    intake.records.reverse()
+    sketches = intake.release_sketches()
+    expected = make_sketches([specs[2].encoded, specs[0].encoded])
+    for name in ("thumbnails", "prints", "descriptors", "points", "corner_counts", "has_structure"):
+        np.testing.assert_array_equal(getattr(sketches, name), getattr(expected, name))
+    assert sketches.has_structure.all()
+    assert intake.sketches.count == 0
 
 
 def test_a_file_without_label_is_told_once(build_artifacts: Any, image_spec: Any) -> None:

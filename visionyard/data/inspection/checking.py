@@ -11,6 +11,7 @@ from visionyard.data.duplicates import drop_duplicates
 from visionyard.data.health import check_balance, check_health
 from visionyard.data.items import Problem, Problems
 from visionyard.data.labelled import LabelledImage, LabelledSet
+from visionyard.data.threads import in_threads
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError, DataError
 from visionyard.transforms import decode_image
@@ -83,34 +84,30 @@ def check_version(labelled: LabelledSet) -> CheckReport:
     Args:
         labelled: The images of the version.
     """
-    problems = Problems()
-    usable_count = 0
-    for done, image in enumerate(labelled.images(), start=1):
+    problems: list[Problem] = []
+    for done, problem in enumerate(in_threads(_fault, labelled.images()), start=1):
         events.progress(done, labelled.item_count, unit="image", label="checking")
-        usable_count += _is_whole(image, problems)
-    return CheckReport(labelled.item_count, usable_count, tuple(problems.found))
+        problems += [problem] if problem else []
+    return CheckReport(labelled.item_count, labelled.item_count - len(problems), tuple(problems))
 
 
-def _is_whole(image: LabelledImage, problems: Problems) -> bool:
+def _fault(image: LabelledImage) -> Problem | None:
+    """Return what is wrong with an image of a version, None when it is whole."""
     item = image.item
     try:
         data = image.image_bytes()
         if sha256_bytes(data) != item.sha256:
             message = f"the bytes of {item.key} are not those that its index names (SHA-256 {item.sha256[:12]}...)"
-            problems.add("image_altered", item.source, f"{message}; fetch or make the version again")
-            return False
+            return Problem("image_altered", item.source, f"{message}; fetch or make the version again")
         shape = decode_image(data).shape[:2]
         if item.mask_blob is not None and decode_class_mask(image.mask_bytes()).shape != shape:
-            problems.add("mask_size_differs", item.source, f"the mask of {item.key} is not of its image's size")
-            return False
+            return Problem("mask_size_differs", item.source, f"the mask of {item.key} is not of its image's size")
     except (ArtifactError, DataError) as error:
-        problems.add("unreadable_image", item.source, f"{item.key}: {error}")
-        return False
+        return Problem("unreadable_image", item.source, f"{item.key}: {error}")
     if shape != (item.height, item.width):
         message = f"{item.key} has {shape[1]}x{shape[0]} px, its index says {item.width}x{item.height}"
-        problems.add("size_differs", item.source, message)
-        return False
-    return True
+        return Problem("size_differs", item.source, message)
+    return None
 
 
 def check_stages(sources: Path, frames: Path) -> CheckReport:

@@ -34,15 +34,19 @@ class Look(NamedTuple):
     sharpness: float
 
 
-def measure_look(data: bytes) -> Look:
-    """Decode an encoded image, small, and measure it.
+def small_grey(data: bytes) -> np.ndarray:
+    """Decode an encoded image, small: (H, W) uint8, 256 px on the longer side unless it is smaller.
 
     Raises:
         MediaError: It cannot be decoded.
     """
     picture = open_thumbnail(data, _SIDE_PX)
     picture.thumbnail((_SIDE_PX, _SIDE_PX), reducing_gap=3.0)
-    grey = np.asarray(picture)
+    return np.asarray(picture)
+
+
+def look_of(grey: np.ndarray) -> Look:
+    """Measure what `small_grey` made of an image."""
     return Look(float(grey.mean()), float(grey.std()), log10(1 + sharpness(grey)))
 
 
@@ -58,7 +62,7 @@ class LooksTally:
         """Decode an image, small, and measure it."""
         self._measured_count += 1
         try:
-            look = measure_look(image.image_bytes())
+            look = look_of(small_grey(image.image_bytes()))
         except MediaError:
             self._unreadable_count += 1
             return

@@ -217,7 +217,7 @@ def _clusters(images: Sequence[AuditedImage], duplicates: NearDuplicates) -> lis
 
 def _roots(pairs: np.ndarray) -> dict[int, int]:
     """Return, for each position that stands in a pair, the first position of its cluster."""
-    return join_groups((int(first), int(second)) for first, second in pairs[:, :2])
+    return join_groups((first, second) for first, second in pairs.tolist())
 
 
 def _near_examples(pairs: np.ndarray, scores: np.ndarray, count: int) -> list[tuple[str, float | None, int, int]]:

@@ -44,8 +44,12 @@ _TOLERANCE, _TOLERANCE_SHARE = 6.0, 0.2
 _MAX_SCALE = 1.8
 
 
-def candidate_pairs(sketches: Sketches) -> np.ndarray:
+def candidate_pairs(sketches: Sketches, labels: np.ndarray | None = None) -> np.ndarray:
     """Return the pairs of images to be confirmed.
+
+    Args:
+        sketches: Of all images.
+        labels: (N,) int; two images that share a label are no pair. None pairs all.
 
     Returns:
         (K, 3) int64, sorted, each once: first image, second image (larger), and the variant (a row of `VARIANTS`) of
@@ -55,12 +59,14 @@ def candidate_pairs(sketches: Sketches) -> np.ndarray:
     order = np.lexsort(
         np.ascontiguousarray(sketches.prints.reshape(sketches.count, 32 * len(VARIANTS))).view(np.uint64).T
     )
-    codes = np.unique(np.concatenate([_by_prints(sketches, order), _by_corners(sketches, order)]))
+    if labels is None:
+        labels = np.arange(sketches.count)
+    codes = np.unique(np.concatenate([_by_prints(sketches, order, labels), _by_corners(sketches, order, labels)]))
     pairs, variants = np.divmod(codes, len(VARIANTS))
     return np.stack([*np.divmod(pairs, max(1, sketches.count)), variants], axis=1)
 
 
-def _by_prints(sketches: Sketches, order: np.ndarray) -> np.ndarray:
+def _by_prints(sketches: Sketches, order: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return codes of pairs of images whose prints agree."""
     images = order[sketches.has_structure[order]]
     image = np.repeat(images, len(VARIANTS))
@@ -68,12 +74,12 @@ def _by_prints(sketches: Sketches, order: np.ndarray) -> np.ndarray:
     codes = [np.zeros(0, dtype=np.int64)]
     rows = sketches.prints.reshape(-1, 32)
     for first, second in similar_rows(rows, image * len(VARIANTS) + variant, _MAX_PRINT_BITS):
-        first, second = _of_two_images(first, second, image, variant)
+        first, second = _to_compare(first, second, image, variant, labels)
         codes.append(_codes(image[first], image[second], variant[first] + variant[second], sketches.count))
     return np.concatenate(codes)
 
 
-def _by_corners(sketches: Sketches, order: np.ndarray) -> np.ndarray:
+def _by_corners(sketches: Sketches, order: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return codes of pairs of images of which some corners agree in descriptor and arrangement."""
     in_use = np.arange(CORNER_COUNT) < sketches.corner_counts[order, None]
     corners = np.flatnonzero(np.repeat(in_use[:, None], len(VARIANTS), axis=1))
@@ -83,7 +89,7 @@ def _by_corners(sketches: Sketches, order: np.ndarray) -> np.ndarray:
     del place
     found = []
     for first, second in similar_rows(sketches.descriptors.reshape(-1, 32), corners, _MAX_CORNER_BITS):
-        first, second = _of_two_images(first, second, image, variant)
+        first, second = _to_compare(first, second, image, variant, labels)
         found.append(np.minimum(first, second) * len(corners) + np.maximum(first, second))
     if not found:
         return np.zeros(0, dtype=np.int64)
@@ -104,11 +110,11 @@ def _by_corners(sketches: Sketches, order: np.ndarray) -> np.ndarray:
     return codes[is_arranged]
 
 
-def _of_two_images(
-    first: np.ndarray, second: np.ndarray, image: np.ndarray, variant: np.ndarray
+def _to_compare(
+    first: np.ndarray, second: np.ndarray, image: np.ndarray, variant: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     # Of two flipped pictures nothing new is learnt: they are alike where the plain ones are.
-    is_wanted = (image[first] != image[second]) & ((variant[first] == 0) | (variant[second] == 0))
+    is_wanted = (labels[image[first]] != labels[image[second]]) & ((variant[first] == 0) | (variant[second] == 0))
     return first[is_wanted], second[is_wanted]
 
 

@@ -9,7 +9,7 @@ from visionyard import events
 from visionyard.data.leaks.candidates import WINDOW, candidate_pairs
 from visionyard.data.leaks.confirmation import MIN_SCORE, confirm
 from visionyard.data.leaks.sketches import Sketches
-from visionyard.data.leaks.threads import in_threads
+from visionyard.data.threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ def find_near_duplicates(sketches: Sketches, labels: np.ndarray | None = None) -
         sketches: Of all images.
         labels: (N,) int; images that share a label are not compared, such as frames of one clip. None compares all.
     """
-    candidates = candidate_pairs(sketches)
-    if labels is not None:
-        candidates = candidates[labels[candidates[:, 0]] != labels[candidates[:, 1]]]
+    candidates = candidate_pairs(sketches, labels)
 
     def measure(candidate: np.ndarray) -> float:
         first, second, variant = candidate.tolist()

@@ -19,31 +19,35 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import cv2
 import numpy as np
 
 from visionyard import events
-from visionyard.data.leaks.threads import in_threads
+from visionyard.data.threads import in_threads
 from visionyard.errors import MediaError
 from visionyard.transforms.images import open_thumbnail
 
+# An image is decoded with sides of at least this length: corners are sought on the longer side of it. At 96 px a copy
+# cut to 70 % loses too many of them, 160 px found no more.
+DECODED_PX = 128
 THUMBNAIL_PX = 64
 CORNER_COUNT = 64
 # The picture as it is, its mirror image, and upside down (turned by 180 degrees it is both, and rare).
 VARIANTS = ("", "mirrored", "upside_down")
-# The longer side on which corners are sought: at 96 px a copy cut to 70 % loses too many of them, 160 px found no more.
-_CORNER_IMAGE_PX = 128
 _CELLS_A_SIDE = 6
 # Grey levels between the 1st and 99th percentile below which a picture has no structure: a black frame.
 _MIN_CONTRAST = 8
 _PRINT_CELLS = 16
+# Rows copied in one step: some forty megabytes.
+_COPIED_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Sketches:
-    """Sketches of N images.
+    """Sketches of N images; one that was not added is like no other.
 
     Attributes:
         thumbnails: (N, 64, 64) uint8.
@@ -61,10 +65,65 @@ class Sketches:
     corner_counts: np.ndarray
     has_structure: np.ndarray
 
+    @classmethod
+    def room_for(cls, count: int) -> Self:
+        """Return room for so many, in scratch files.
+
+        Raises:
+            OSError: The disk that holds temporary files is full.
+        """
+        return cls(
+            thumbnails=_scratch((count, THUMBNAIL_PX, THUMBNAIL_PX)),
+            prints=_scratch((count, len(VARIANTS), 32)),
+            descriptors=_scratch((count, len(VARIANTS), CORNER_COUNT, 32)),
+            points=_scratch((count, len(VARIANTS), CORNER_COUNT, 2)),
+            corner_counts=np.zeros(count, dtype=np.uint8),
+            has_structure=np.zeros(count, dtype=bool),
+        )
+
     @property
     def count(self) -> int:
         """Number of images."""
         return len(self.corner_counts)
+
+    def add(self, position: int, grey: np.ndarray) -> None:
+        """Sketch an image; several threads may, each another one.
+
+        Args:
+            position: Its place among all.
+            grey: (H, W) uint8, the longer side at least `DECODED_PX`, unless the image is smaller.
+        """
+        low, high = np.percentile(grey, (1, 99))
+        if high - low < _MIN_CONTRAST:
+            return
+        height, width = grey.shape
+        scale = DECODED_PX / max(height, width)
+        size_wh = (max(16, round(width * scale)), max(16, round(height * scale)))
+        small = cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        # Exposure and contrast fall out here, for corners are found and compared by grey levels.
+        even = np.clip((small.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+        thumbnail = cv2.resize(even, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+        self.thumbnails[position] = thumbnail
+        self.has_structure[position] = True
+        for variant, picture in enumerate(flipped(thumbnail)):
+            cells = cv2.resize(picture, (_PRINT_CELLS + 1, _PRINT_CELLS), interpolation=cv2.INTER_AREA)
+            self.prints[position, variant] = np.packbits(cells[:, :-1] < cells[:, 1:])
+        self.corner_counts[position] = _describe_corners(even, self.descriptors[position], self.points[position])
+
+    def taken(self, positions: np.ndarray) -> Self:
+        """Return the sketches of some images in another order; these themselves where it is all in theirs.
+
+        Raises:
+            OSError: The disk that holds temporary files is full.
+        """
+        if np.array_equal(positions, np.arange(self.count)):
+            return self
+        others = type(self).room_for(len(positions))
+        for start in range(0, len(positions), _COPIED_ROWS):
+            part = slice(start, start + _COPIED_ROWS)
+            for field in fields(self):
+                getattr(others, field.name)[part] = getattr(self, field.name)[positions[part]]
+        return others
 
 
 def make_sketches(readers: Sequence[Callable[[], bytes]], names: Sequence[str] = ()) -> Sketches:
@@ -79,18 +138,11 @@ def make_sketches(readers: Sequence[Callable[[], bytes]], names: Sequence[str] =
         OSError: The disk that holds temporary files is full.
     """
     count = len(readers)
-    sketches = Sketches(
-        thumbnails=_scratch((count, THUMBNAIL_PX, THUMBNAIL_PX)),
-        prints=_scratch((count, len(VARIANTS), 32)),
-        descriptors=_scratch((count, len(VARIANTS), CORNER_COUNT, 32)),
-        points=_scratch((count, len(VARIANTS), CORNER_COUNT, 2)),
-        corner_counts=np.zeros(count, dtype=np.uint8),
-        has_structure=np.zeros(count, dtype=bool),
-    )
+    sketches = Sketches.room_for(count)
 
     def fill(position: int) -> None:
         try:
-            _fill(sketches, position, readers[position]())
+            sketches.add(position, np.asarray(open_thumbnail(readers[position](), DECODED_PX)))
         except MediaError as error:
             raise MediaError(f"{names[position]}: {error}" if names else str(error)) from None
 
@@ -108,28 +160,6 @@ def _scratch(shape: tuple[int, ...]) -> np.ndarray:
         # Without the reservation a full disk would kill the process by SIGBUS at some later write.
         os.posix_fallocate(file.fileno(), 0, size_bytes)
         return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
-
-
-def _fill(sketches: Sketches, position: int, data: bytes) -> None:
-    grey = np.asarray(open_thumbnail(data, _CORNER_IMAGE_PX))
-    low, high = np.percentile(grey, (1, 99))
-    if high - low < _MIN_CONTRAST:
-        return
-    height, width = grey.shape
-    scale = _CORNER_IMAGE_PX / max(height, width)
-    size_wh = (max(16, round(width * scale)), max(16, round(height * scale)))
-    small = cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    # Exposure and contrast fall out here, for corners are found and compared by grey levels.
-    even = np.clip((small.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
-    thumbnail = cv2.resize(even, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
-    sketches.thumbnails[position] = thumbnail
-    sketches.has_structure[position] = True
-    for variant, picture in enumerate(flipped(thumbnail)):
-        cells = cv2.resize(picture, (_PRINT_CELLS + 1, _PRINT_CELLS), interpolation=cv2.INTER_AREA)
-        sketches.prints[position, variant] = np.packbits(cells[:, :-1] < cells[:, 1:])
-    sketches.corner_counts[position] = _describe_corners(
-        even, sketches.descriptors[position], sketches.points[position]
-    )
 
 
 def flipped(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -40,7 +40,12 @@ class BoxTable:
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "BoxTable":
         """Gather the boxes of samples; those without area are left out."""
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in ("image", "class_ids", "xyxy", "image_wh")}
+        parts: dict[str, list[np.ndarray]] = {
+            "image": [np.zeros(0, np.int64)],
+            "class_ids": [np.zeros(0, np.int64)],
+            "xyxy": [np.zeros((0, 4), np.float32)],
+            "image_wh": [np.zeros((0, 2), np.float32)],
+        }
         for position, sample in enumerate(samples):
             if not len(sample.xyxy):
                 continue
@@ -50,8 +55,7 @@ class BoxTable:
             parts["class_ids"].append(sample.class_ids[kept])
             parts["xyxy"].append(sample.xyxy[kept].astype(np.float32))
             parts["image_wh"].append(np.full((int(kept.sum()), 2), (sample.width, sample.height), np.float32))
-        empty = {"image": (0,), "class_ids": (0,), "xyxy": (0, 4), "image_wh": (0, 2)}
-        return cls(**{name: np.concatenate([np.zeros(empty[name], np.int64), *found]) for name, found in parts.items()})
+        return cls(**{name: np.concatenate(found) for name, found in parts.items()})
 
     @property
     def sides(self) -> np.ndarray:

@@ -7,11 +7,12 @@ frames, so of boxes only pairs count that agree nearly everywhere.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from functools import partial
+
+import numpy as np
 
 from visionyard.data.dataset import Dataset, Sample
 from visionyard.data.leaks.near_duplicates import find_near_duplicates
-from visionyard.data.leaks.sketches import make_sketches
+from visionyard.data.leaks.sketches import Sketches
 from visionyard.data.quality.suspects import Suspect
 from visionyard.digests import sha256_bytes
 
@@ -20,18 +21,16 @@ from visionyard.digests import sha256_bytes
 _MIN_BOX_AGREEMENT = 0.9
 
 
-def contradictions(dataset: Dataset, samples: Sequence[Sample]) -> Iterator[Suspect]:
+def contradictions(dataset: Dataset, samples: Sequence[Sample], sketches: Sketches | None) -> Iterator[Suspect]:
     """Yield pairs of images that are the same or look alike and are labelled differently.
 
     Of images with the same bytes any difference of the labels counts; of images that look alike only the classes that
-    they show, since a crop or a flip moves boxes. Semantic masks are compared for images with the same bytes only.
+    they show, since a crop or a flip moves boxes.
 
     Args:
         dataset: The version.
         samples: All its images.
-
-    Raises:
-        MediaError: An image cannot be decoded; names it.
+        sketches: Of the samples; None compares images with the same bytes only.
     """
     same: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -40,16 +39,16 @@ def contradictions(dataset: Dataset, samples: Sequence[Sample]) -> Iterator[Susp
         for other in alike[1:]:
             if _label(dataset, alike[0]) != _label(dataset, other):
                 yield _pair("same_image_other_label", dataset, alike[0], other, 1.0)
-    if dataset.task == "semantic_segmentation":
+    if sketches is None:
         return
-    sketches = make_sketches(
-        [partial(dataset.image_bytes, sample) for sample in samples], [sample.source for sample in samples]
-    )
-    found = find_near_duplicates(sketches)
+    # Those that show the same classes need no comparing: in clips that is nearly all that look alike.
+    shown = [_shown(sample) for sample in samples]
+    number_of = {classes: number for number, classes in enumerate(dict.fromkeys(shown))}
+    found = find_near_duplicates(sketches, np.array([number_of[classes] for classes in shown], dtype=np.int64))
     least = _MIN_BOX_AGREEMENT if dataset.task == "detection" else 0.0
     for (first, second), score in zip(found.pairs.tolist(), found.scores.tolist(), strict=True):
         one, other = samples[first], samples[second]
-        if score >= least and one.sha256 != other.sha256 and _shown(one) != _shown(other):
+        if score >= least and one.sha256 != other.sha256:
             yield _pair("look_alike_other_label", dataset, one, other, score)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 
 from visionyard import events
 from visionyard.data.dataset import Dataset, Sample
-from visionyard.data.inspection.looks import Look, measure_look
-from visionyard.data.leaks.threads import in_threads
+from visionyard.data.inspection.looks import Look, look_of, small_grey
+from visionyard.data.leaks.sketches import Sketches
 from visionyard.data.quality.robust import OUTLIER_Z, robust_z
 from visionyard.data.quality.suspects import Suspect
+from visionyard.data.threads import in_threads
 from visionyard.errors import MediaError
 
 # Black of video in limited range (ITU-R BT.601, BT.709).
@@ -20,8 +21,13 @@ _FLAT_LEVELS = 4.0
 _MIN_SHARPNESS_LOSS = float(np.log10(4))
 
 
-def measure_images(dataset: Dataset, samples: Sequence[Sample]) -> np.ndarray:
-    """Return brightness, contrast and sharpness of each image.
+def measure_images(dataset: Dataset, samples: Sequence[Sample], sketches: Sketches | None) -> np.ndarray:
+    """Return brightness, contrast and sharpness of each image, read once.
+
+    Args:
+        dataset: The version.
+        samples: The images.
+        sketches: Gets a sketch of each, by its place among the samples.
 
     Returns:
         (N, 3) float64; see `Look`.
@@ -30,14 +36,18 @@ def measure_images(dataset: Dataset, samples: Sequence[Sample]) -> np.ndarray:
         MediaError: An image cannot be decoded; names it.
     """
 
-    def look(sample: Sample) -> Look:
+    def look(position: int) -> Look:
+        sample = samples[position]
         try:
-            return measure_look(dataset.image_bytes(sample))
+            grey = small_grey(dataset.image_bytes(sample))
         except MediaError as error:
             raise MediaError(f"{sample.source} ({sample.key}): {error}") from None
+        if sketches is not None:
+            sketches.add(position, grey)
+        return look_of(grey)
 
     looks = np.zeros((len(samples), 3))
-    for position, found in enumerate(in_threads(look, samples)):
+    for position, found in enumerate(in_threads(look, range(len(samples)))):
         looks[position] = found
         events.progress(position + 1, len(samples), unit="image", label="looking")
     return looks

@@ -90,20 +90,27 @@ def shift_of_values(
     return Shift(name, split, *_tested(distance, is_split), *medians)
 
 
-def shift_of_classes(split: Split, counts: np.ndarray, is_split: np.ndarray) -> Shift | None:
+def shift_of_classes(split: Split, class_ids: np.ndarray, units: np.ndarray, is_split: np.ndarray) -> Shift | None:
     """Compare how often each class occurs; None when one side has none.
 
     Args:
         split: Which split.
-        counts: (U, C) int, labels of each class in each unit.
+        class_ids: (N,) int, the class of each label, of both.
+        units: (N,) int in [0, U), the group of each label; all labels of a unit are in one split.
         is_split: (U,) bool, whether a unit stands in the split rather than in train.
     """
-    whole = counts.sum(axis=0)
-    if not counts[is_split].any() or not counts[~is_split].any():
+    held_out = is_split[units]
+    if held_out.all() or not held_out.any():
         return None
+    # Each class of each unit once, with its count: a table of units and classes is mostly zeros where both are many.
+    class_count = int(class_ids.max()) + 1
+    pairs, counts = np.unique(units * class_count + class_ids, return_counts=True)
+    unit_of, class_of = np.divmod(pairs, class_count)
+    whole = np.bincount(class_of, counts)
 
     def distance(chosen: np.ndarray) -> float:
-        inside = counts[chosen].sum(axis=0)
+        seen = chosen[unit_of]
+        inside = np.bincount(class_of[seen], counts[seen], class_count)
         outside = whole - inside
         if not inside.any() or not outside.any():
             return 0.0

@@ -7,6 +7,7 @@ import numpy as np
 from visionyard.data.artifacts import read_problems
 from visionyard.data.dataset import Dataset, Sample
 from visionyard.data.items import SPLITS, Problem, Split
+from visionyard.data.leaks.sketches import Sketches
 from visionyard.data.quality.box_sizes import BoxTable, tiny_objects, unusual_boxes
 from visionyard.data.quality.contradictions import contradictions
 from visionyard.data.quality.images import measure_images, poor_images
@@ -32,8 +33,10 @@ def find_suspects(dataset: Dataset, *, image_size_px: int) -> SuspectReport:
     """
     samples = [sample for split in SPLITS for sample in dataset.samples(split)]
     boxes = BoxTable.of(samples)
-    looks = measure_images(dataset, samples)
-    suspects: list[Suspect] = [*contradictions(dataset, samples), *poor_images(samples, looks)]
+    # Two semantic masks of what looks alike are never quite the same.
+    sketches = None if dataset.task == "semantic_segmentation" else Sketches.room_for(len(samples))
+    looks = measure_images(dataset, samples, sketches)
+    suspects: list[Suspect] = [*contradictions(dataset, samples, sketches), *poor_images(samples, looks)]
     if dataset.task == "detection":
         suspects += unusual_boxes(boxes, samples, dataset.classes)
         suspects += tiny_objects(boxes, samples, dataset.classes, image_size_px=image_size_px)
@@ -44,7 +47,7 @@ def find_suspects(dataset: Dataset, *, image_size_px: int) -> SuspectReport:
         item_count=len(samples),
         suspects=in_order(suspects),
         balance=balance_of(dataset),
-        shifts=after_holm(list(_shifts(dataset, samples, boxes, looks))),
+        shifts=after_holm(list(_shifts(samples, boxes, looks))),
         notes=tuple(_notes(dataset)),
     )
 
@@ -54,15 +57,14 @@ def balance_of(dataset: Dataset) -> tuple[Problem, ...]:
     return tuple(problem for problem in read_problems(dataset.folder) if problem.code in _BALANCE_CODES)
 
 
-def _shifts(dataset: Dataset, samples: Sequence[Sample], boxes: BoxTable, looks: np.ndarray) -> Iterator[Shift]:
+def _shifts(samples: Sequence[Sample], boxes: BoxTable, looks: np.ndarray) -> Iterator[Shift]:
     """Yield val and test held against train."""
     # A group that stands in two splits, as in a leaky one, counts as two.
     unit_of = {pair: unit for unit, pair in enumerate(sorted({(one.split, one.group) for one in samples}))}
     units = np.array([unit_of[one.split, one.group] for one in samples], np.int64)
     splits = np.array([split for split, _ in unit_of])
-    counts = np.zeros((len(unit_of), len(dataset.classes)), np.int64)
-    for sample, unit in zip(samples, units.tolist(), strict=True):
-        np.add.at(counts[unit], sample.class_ids, 1)
+    labels = np.concatenate([np.zeros(0, np.int64), *(one.class_ids for one in samples)])
+    unit_of_label = np.repeat(units, [len(one.class_ids) for one in samples])
     longer = np.array([max(one.width, one.height) for one in samples], float)
     columns = {"brightness": looks[:, 0], "contrast": looks[:, 1], "sharpness": looks[:, 2], "longer side": longer}
     compared: tuple[Split, ...] = ("val", "test")
@@ -78,7 +80,8 @@ def _shifts(dataset: Dataset, samples: Sequence[Sample], boxes: BoxTable, looks:
         ]
         of_box = of_image[boxes.image]
         found.append(shift_of_values("box size", split, boxes.share[of_box >= 0], of_box[of_box >= 0], is_split))
-        found.append(shift_of_classes(split, counts[kept_units], is_split))
+        of_label = new_unit[unit_of_label]
+        found.append(shift_of_classes(split, labels[of_label >= 0], of_label[of_label >= 0], is_split))
         yield from (shift for shift in found if shift is not None)
 
 

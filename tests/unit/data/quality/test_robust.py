@@ -1,8 +1,10 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from visionyard.data.quality.robust import robust_z
-from visionyard.data.quality.shift import Shift, after_holm, shift_of_values
+from visionyard.data.quality.shift import Shift, after_holm, shift_of_classes, shift_of_values
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,21 @@ def test_the_distance_is_that_of_kolmogorov_and_smirnov() -> None:
     reference = stats.ks_2samp(values[:40], values[40:], method="asymp")
     assert shift is not None and shift.distance == pytest.approx(reference.statistic)
     assert shift.p_value == pytest.approx(reference.pvalue, abs=0.02)
+
+
+def test_the_distance_of_class_mixes_is_half_of_the_summed_differences() -> None:
+    # Train 3 of class 0, 1 of class 2; test 1 of class 0, 2 of class 1, 1 of class 2; shares differ by 1/2, 1/2, 0.
+    class_ids, units = np.array([0, 0, 0, 2, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2, 2, 3])
+    shift = shift_of_classes("test", class_ids, units, np.array([False, False, True, True]))
+    assert shift is not None and shift.distance == pytest.approx(0.5)
+    # All ways to choose two of the four groups, of which the test draws.
+    distances = []
+    for chosen in combinations(range(4), 2):
+        inside = np.isin(units, chosen)
+        shares = [np.bincount(class_ids[side], minlength=3) / side.sum() for side in (inside, ~inside)]
+        distances.append(np.abs(shares[0] - shares[1]).sum() / 2)
+    expected = np.mean(np.array(distances) >= 0.5 - 1e-9)
+    assert shift.p_value == pytest.approx(expected, abs=0.05)
 
 
 def test_one_side_alone_is_not_compared() -> None:
