@@ -40,10 +40,15 @@ def decode_class_mask(data: bytes) -> np.ndarray:
 
 def ids_present(class_ids: np.ndarray) -> tuple[int, ...]:
     """Return the ids that a mask holds, ascending, without `UNLABELLED_ID`."""
+    return tuple(int(class_id) for class_id in np.flatnonzero(pixel_counts(class_ids)) if class_id != UNLABELLED_ID)
+
+
+def pixel_counts(class_ids: np.ndarray) -> np.ndarray:
+    """Return (256,) int64: how many pixels of a mask have each id."""
     counts = np.zeros(UNLABELLED_ID + 1, np.int64)
     for part in row_parts(class_ids):
         counts += np.bincount(part.ravel(), minlength=UNLABELLED_ID + 1)
-    return tuple(int(class_id) for class_id in np.flatnonzero(counts) if class_id != UNLABELLED_ID)
+    return counts
 
 
 def row_parts(pixels: np.ndarray) -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from visionyard import events
-from visionyard.data.class_masks import UNLABELLED_ID, decode_class_mask
+from visionyard.data.class_masks import decode_class_mask, pixel_counts
 from visionyard.data.inspection.histogram import Bins
 from visionyard.data.inspection.looks import LooksTally
 from visionyard.data.inspection.statistics import ClassCounts, Inspection
@@ -103,7 +103,7 @@ class _Tally:
             self._coverage.add(box, item)
 
     def _add_mask(self, image: LabelledImage, split: str) -> None:
-        pixels = np.bincount(decode_class_mask(image.mask_bytes()).ravel(), minlength=UNLABELLED_ID + 1)
+        pixels = pixel_counts(decode_class_mask(image.mask_bytes()))
         for class_id in np.flatnonzero(pixels[: len(self._classes)]).tolist():
             self._class_items[self._classes[class_id], split] += 1
             self._class_pixels[self._classes[class_id], split] += int(pixels[class_id])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from visionyard import events
-from visionyard.data.class_masks import UNLABELLED_ID, decode_class_mask
+from visionyard.data.class_masks import UNLABELLED_ID, decode_class_mask, ids_present, looked_up, row_parts
 from visionyard.data.items import Box
 from visionyard.data.labelled import LabelledImage, LabelledSet
 from visionyard.digests import canonical_json, sha256_bytes
@@ -129,7 +129,7 @@ class _Found:
 
 
 def compare(first: LabelledSet, second: LabelledSet) -> Difference:
-    """Compare two sets; each is gone through twice. Held are digests, and the labels of images that differ in them.
+    """Compare two sets, which are gone through again where labels differ; held are digests, and those labels.
 
     Raises:
         DataError: Their labels are for different tasks, or a semantic mask cannot be decoded.
@@ -139,8 +139,7 @@ def compare(first: LabelledSet, second: LabelledSet) -> Difference:
             f"{first.label} is for {first.task}, {second.label} for {second.task}: labels of two tasks cannot be "
             "compared"
         )
-    known = {identity: _known(image, first) for identity, image in _with_identity(first)}
-    missing = dict(known)
+    missing = {identity: _known(image, first) for identity, image in _with_identity(first)}
     found = _Found()
     for identity, image in _with_identity(second):
         before, after = missing.pop(identity, None), _known(image, second)
@@ -152,9 +151,10 @@ def compare(first: LabelledSet, second: LabelledSet) -> Difference:
             found.splits[before.split, after.split] += 1
         if before.label != after.label:
             found.relabelled[identity] = after.source
-        found.same_count += before == after or (before.split, before.label) == (after.split, after.label)
+        found.same_count += (before.split, before.label) == (after.split, after.label)
     found.removed.update(gone.split for gone in missing.values())
-    _compare_labels(first, second, found)
+    if found.relabelled:
+        _compare_labels(first, second, found)
     return Difference(
         added=dict(sorted(found.added.items())),
         removed=dict(sorted(found.removed.items())),
@@ -190,12 +190,11 @@ def _known(image: LabelledImage, labelled: LabelledSet) -> _Known:
 def _named_mask(image: LabelledImage, labelled: LabelledSet) -> bytes:
     """Return a mask as pixels and the names of its ids: another order of the classes, or encoder, is no other label."""
     class_ids = decode_class_mask(image.mask_bytes())
-    present = [class_id for class_id in np.unique(class_ids).tolist() if class_id != UNLABELLED_ID]
-    order = sorted(present, key=lambda class_id: labelled.classes[class_id])
+    order = sorted(ids_present(class_ids), key=lambda class_id: labelled.classes[class_id])
     table = np.full(UNLABELLED_ID + 1, UNLABELLED_ID, np.uint8)
     table[order] = np.arange(len(order), dtype=np.uint8)
     names = [labelled.classes[class_id] for class_id in order]
-    levels: bytes = table[class_ids].tobytes()
+    levels: bytes = looked_up(table, class_ids).tobytes()
     return canonical_json([names, list(class_ids.shape)]).encode() + levels
 
 
@@ -250,8 +249,11 @@ def _note_pair(before: Box, after: Box, found: _Found) -> None:
 def _compare_masks(
     before: LabelledImage, after: LabelledImage, first: LabelledSet, second: LabelledSet, found: _Found
 ) -> None:
-    one, other = (decode_class_mask(image.mask_bytes()).astype(np.int64) for image in (before, after))
-    counts = np.bincount((one * (UNLABELLED_ID + 1) + other).ravel(), minlength=(UNLABELLED_ID + 1) ** 2)
+    one, other = (decode_class_mask(image.mask_bytes()) for image in (before, after))
+    counts = np.zeros((UNLABELLED_ID + 1) ** 2, np.int64)
+    for part, other_part in zip(row_parts(one), row_parts(other), strict=True):
+        pairs = part.astype(np.int64) * (UNLABELLED_ID + 1) + other_part
+        counts += np.bincount(pairs.ravel(), minlength=len(counts))
     for place in np.flatnonzero(counts).tolist():
         names = [
             "" if class_id == UNLABELLED_ID else labelled.classes[class_id]

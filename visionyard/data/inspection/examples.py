@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionyard.data.class_masks import UNLABELLED_ID, decode_class_mask
+from visionyard.data.class_masks import decode_class_mask, ids_present
 from visionyard.data.inspection.statistics import Inspection
 from visionyard.data.items import Item
 from visionyard.data.labelled import LabelledImage, LabelledSet
@@ -115,6 +115,6 @@ def _area(xyxy: Sequence[float]) -> float:
 
 
 def _tint_classes(pixels: np.ndarray, class_ids: np.ndarray, colours: Sequence[int]) -> None:
-    for class_id in np.unique(class_ids).tolist():
-        if class_id != UNLABELLED_ID and class_id < len(colours):
+    for class_id in ids_present(class_ids):
+        if class_id < len(colours):
             tint(pixels, class_ids == class_id, class_colour(colours[class_id]))

@@ -24,14 +24,9 @@ def write_inspection_page(target: Path, labelled: LabelledSet, inspection: Inspe
         inspection: What was counted of them.
     """
     examples, extremes = choose_examples(labelled, inspection)
-    shown = [*examples, *extremes.values()]
-    pictures = dict(
-        zip(
-            (example.item.key for example in shown),
-            data_uris((example.picture for example in shown), budget_bytes=_BUDGET_BYTES),
-            strict=True,
-        )
-    )
+    # An image may be both.
+    shown = {example.item.key: example.picture for example in (*examples, *extremes.values())}
+    pictures = dict(zip(shown, data_uris(shown.values(), budget_bytes=_BUDGET_BYTES), strict=True))
     looks = inspection.looks
     content = {
         "title": f"{inspection.label.rstrip('/').rsplit('/', 1)[-1]}: inspection",
