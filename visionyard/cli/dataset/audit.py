@@ -19,6 +19,7 @@ from visionyard.cli.dataset.opening import (
     staged,
 )
 from visionyard.cli.dataset.printing import columns
+from visionyard.errors import ConfigError
 
 output = Console(highlight=False)
 _SHOWN_PAIRS = 10
@@ -34,7 +35,8 @@ def audit_command(
         str, typer.Option("--group-pattern", help="Of raw input: which images are of one group, as data.group_pattern.")
     ] = "",
     leak_budget: Annotated[
-        float, typer.Option("--budget", help="Share of val and test images that may look like one of another split.")
+        float,
+        typer.Option("--budget", min=0, max=1, help="Share of val and test that may look like one of another split."),
     ] = 0.01,
     is_json: JsonOption = False,
 ) -> None:
@@ -46,6 +48,8 @@ def audit_command(
     from visionyard.data.leaks.dataset_audit import audit_dataset, audit_sources
 
     if is_version_path(source, kind):
+        if group_pattern:
+            raise ConfigError(f"--group-pattern {group_pattern}: {source} is a dataset version, which has its groups")
         certificate = audit_dataset(Dataset(Path(source)), leak_budget=leak_budget)
     else:
         with staged(source, kind, rate_hz, group_pattern=group_pattern) as (sources, _):

@@ -78,14 +78,18 @@ def opened_table(source: str, kind: str, target_column: str) -> "Iterator[OpenTa
     """Yield a table, of a dataset version or of raw input; None where the source is to be looked at for images.
 
     Raises:
-        ConfigError: `kind` is unknown, given for a dataset version, or the table's target is wrong.
+        ConfigError: `kind` is unknown, given for a dataset version, or the target is wrong, or of no raw table.
         DataError: There is no table, or no usable row.
     """
     from visionyard.data.artifacts import read_manifest
     from visionyard.data.dataset import DATASET
     from visionyard.data.inspection.tables import open_ingested_table, open_table_version
 
-    if is_version_path(source, kind):
+    is_found = is_version_path(source, kind)
+    if target_column and (is_found or kind != "table"):
+        way_out = "a dataset version has its own; leave it out" if is_found else "it is of a table; add --format table"
+        raise ConfigError(f"--target {target_column}: {way_out}")
+    if is_found:
         is_table = read_manifest(Path(source), "dataset", name=DATASET).get("task") == "table"
         yield open_table_version(Path(source)) if is_table else None
     elif kind != "table":

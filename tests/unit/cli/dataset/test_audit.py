@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionyard.errors import DataError
+from visionyard.errors import ConfigError, DataError
 
 
 def _write(folder: Path, *, copied: bool) -> Path:
@@ -54,6 +54,16 @@ def test_the_published_split_of_six_videos_leaks(dataset_command: Any, shared_da
     assert (done.exit_code, values["leaky"]) == (1, True)
     assert values["certificate"]["group_overlap"] == 6
     assert values["certificate"]["near_duplicate_items"] > 100
+
+
+def test_what_a_version_has_itself_is_not_passed_over(dataset_command: Any, tiny_dataset: Any):
+    with pytest.raises(ConfigError, match=r"--group-pattern \(a\): .* is a dataset version, which has its groups"):
+        dataset_command("audit", tiny_dataset("classification"), "--group-pattern", "(a)")
+
+
+@pytest.mark.parametrize("budget", ["-0.1", "1.5"])
+def test_a_budget_is_a_share(budget: str, dataset_command: Any, tmp_path: Path):
+    assert dataset_command("audit", tmp_path, f"--budget={budget}").exit_code == 2
 
 
 def test_what_is_no_data_is_refused(dataset_command: Any, tmp_path: Path):

@@ -46,5 +46,7 @@ def test_what_does_not_fit_a_table_is_refused(dataset_command: Any, table: Path,
         dataset_command("inspect", table, "--format", "table")
     with pytest.raises(ConfigError, match=r"--html .*is a table, which has no pictures"):
         dataset_command("inspect", table, *options, "--html", tmp_path / "page.html")
+    with pytest.raises(ConfigError, match=r"--target kind: it is of a table; add --format table"):
+        dataset_command("check", table, "--target", "kind")
     with pytest.raises(ConfigError, match="this command takes images"):
         dataset_command("convert", table, "--format", "table", "--to", "csv", "--out", tmp_path / "x")
