@@ -16,6 +16,7 @@ VisionyardError
 │   ├── TooLargeError               its body, an image or the number of images is over the limit
 │   └── DeniedError                 it lacks a valid key, or asks for what is switched off
 ├── DeployError                     a platform refused a service, or a deployed bundle does not come to serve
+│   └── NoAnswerError               the cluster does not answer for now
 ├── OverloadedError                 the server has too much to do, or the caller asked too often
 ├── DeadlineError                   the answer was not ready in time
 └── PreemptedError                  the process was told to stop
@@ -125,6 +126,10 @@ class DeployError(VisionyardError):
     """A platform refused a service, or a deployed bundle does not come to serve."""
 
     exit_class = "deploy_failed"
+
+
+class NoAnswerError(DeployError):
+    """The cluster does not answer, or says that it cannot for now; what is asked for may be done all the same."""
 
 
 class OverloadedError(VisionyardError):

@@ -94,12 +94,21 @@ class KfpApi:
 
     def ensure_experiment(self, name: str) -> str:
         """Return the id of an experiment, which is made when there is none."""
+        if found := self._experiments(name):
+            return str(found[0]["experiment_id"])
+        try:
+            made = self._call("POST", "experiments", body={"display_name": name, **self._namespace()})
+        except VisionyardError:
+            # Another may have made it in between: then its name is refused.
+            if found := self._experiments(name):
+                return str(found[0]["experiment_id"])
+            raise
+        return str(made["experiment_id"])
+
+    def _experiments(self, name: str) -> list[dict[str, Any]]:
         equal = {"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]}
         query = {"filter": json.dumps(equal), **self._namespace()}
-        found = self._call("GET", "experiments", query=query).get("experiments", [])
-        if not found:
-            found = [self._call("POST", "experiments", body={"display_name": name, **self._namespace()})]
-        return str(found[0]["experiment_id"])
+        return list(self._call("GET", "experiments", query=query).get("experiments", []))
 
     def create_run(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a run and return it."""

@@ -1,6 +1,7 @@
 """The client of the API: what it sends, and how its errors read."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,19 @@ def test_an_experiment_is_made_once(stub: KfpStub):
     assert api.ensure_experiment("parts") == first
     assert api.ensure_experiment("others") != first
     assert len(stub.experiments) == 2
+
+
+def test_an_experiment_that_another_makes_meanwhile_is_taken(stub: KfpStub, monkeypatch: pytest.MonkeyPatch):
+    look = stub._list_experiments
+
+    def look_then_make(query: dict[str, str]) -> dict[str, Any]:
+        found = look(query)
+        if not stub.experiments:
+            stub.answer("POST", "/apis/v2beta1/experiments", {}, {"display_name": "parts"})
+        return found
+
+    monkeypatch.setattr(stub, "_list_experiments", look_then_make)
+    assert [KfpApi(Server(stub.host)).ensure_experiment("parts")] == list(stub.experiments)
 
 
 def test_a_closed_port_is_told_with_the_host():

@@ -9,6 +9,7 @@ from visionyard.cluster.deploy.canary_metrics import ArmsWatch, Reader
 from visionyard.cluster.deploy.kube import Cluster
 from visionyard.cluster.deploy.reasons import is_ready, pods_of
 from visionyard.cluster.deploy.record import Served
+from visionyard.errors import NoAnswerError
 from visionyard.monitoring.judge import Judge
 from visionyard.monitoring.judge_config import JudgeConfig
 from visionyard.monitoring.judge_verdict import Verdict
@@ -81,16 +82,25 @@ def judge_canary(
     watch = ArmsWatch(judge := Judge(config, started_s=start), read or read_over_http)
     told: tuple[str, ...] = ()
     while True:
-        watch.look(*addresses())
-        for line in watch.unread if watch.unread != told else ():
+        unread = _look(watch, addresses)
+        for line in unread if unread != told else ():
             events.warn(f"metrics of a pod cannot be read, and its answers are not judged: {line}")
-        told = watch.unread
+        told = unread
         verdict = judge.decide(clock())
         if verdict.decision != "hold":
             return verdict
         shown = f"canary: {verdict.canary_count} answers, champion: {verdict.champion_count}"
         events.progress(int(verdict.elapsed_s), int(duration_s), unit="s", label=shown)
         sleep(LOOK_S)
+
+
+def _look(watch: ArmsWatch, addresses: Callable[[], tuple[Sequence[str], Sequence[str]]]) -> tuple[str, ...]:
+    """Look at both arms once; return what could not be read."""
+    try:
+        watch.look(*addresses())
+    except NoAnswerError as error:
+        return (str(error),)
+    return watch.unread
 
 
 def read_over_http(address: str) -> str:

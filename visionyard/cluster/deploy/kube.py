@@ -1,7 +1,8 @@
 """The Kubernetes API as far as deploying needs it: objects as plain mappings, and refusals as errors that say why.
 
 Objects are applied with `fieldValidation=Strict`: a field that the installed version does not know is an error. The API
-server's default drops it, and what was asked for never happens.
+server's default drops it, and what was asked for never happens. Every call may be made twice with the same result, so
+one that meets an API server that restarts is made again.
 """
 
 import json
@@ -10,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from visionyard.errors import DeployError
+from visionyard.errors import DeployError, NoAnswerError
+from visionyard.storage.base import is_transient_connection_fault, with_retries
 
 Manifest = dict[str, Any]
 
 FIELD_MANAGER = "visionyard"
 _TIMEOUT_S = (5.0, 30.0)
 _CORRECT = "correct what it names"
+# An API server that is busy, that changes its leader, or whose webhook restarts.
+_PASSING = {429, 500, 502, 503, 504}
 _ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -79,13 +83,16 @@ class Cluster:
             raise DeployError(
                 f"no Kubernetes cluster is configured ({error}); name one in KUBECONFIG, or run this in a pod"
             ) from None
-        return cls(client.ApiClient(), namespace or _own_namespace(config))
+        settings = client.Configuration.get_default_copy()
+        settings.retries = False  # those of urllib3, without a wait
+        return cls(client.ApiClient(settings), namespace or _own_namespace(config))
 
     def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Create an object or change it to what the manifest says, by server-side apply; return it.
 
         Raises:
-            DeployError: Refused, also for a field that is not known; or the cluster does not answer.
+            DeployError: Refused, also for a field that is not known.
+            NoAnswerError: The cluster does not answer.
         """
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         return self._call("PATCH", kind, manifest["metadata"]["name"], query, manifest, "application/apply-patch+yaml")
@@ -104,7 +111,7 @@ class Cluster:
         """Return an object, None when there is none.
 
         Raises:
-            DeployError: Refused, or the cluster does not answer.
+            DeployError: As in `apply`.
         """
         found = self._call("GET", kind, name, is_absence_fine=True)
         return found or None
@@ -113,7 +120,7 @@ class Cluster:
         """Remove an object; none there is no error.
 
         Raises:
-            DeployError: Refused, or the cluster does not answer.
+            DeployError: As in `apply`.
         """
         self._call("DELETE", kind, name, is_absence_fine=True)
 
@@ -121,7 +128,7 @@ class Cluster:
         """Return the objects of the namespace whose labels fit a selector.
 
         Raises:
-            DeployError: Refused, or the cluster does not answer.
+            DeployError: As in `apply`.
         """
         return list(self._call("GET", kind, "", {"labelSelector": labels} if labels else {}).get("items", []))
 
@@ -173,8 +180,8 @@ class Cluster:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        try:
-            answer = self._client.call_api(
+        def send() -> Any:
+            return self._client.call_api(
                 path,
                 method,
                 query_params=list((query or {}).items()),
@@ -185,14 +192,22 @@ class Cluster:
                 _return_http_data_only=True,
                 _request_timeout=_TIMEOUT_S,
             )
+
+        try:
+            return dict(with_retries(send, _is_transient))
         except ApiException as error:
             if error.status == 404 and is_absence_fine and _names_an_object(error):
                 return {}
-            raise DeployError(_refusal(method, path, error)) from None
+            kind = NoAnswerError if error.status in _PASSING else DeployError
+            raise kind(_refusal(method, path, error)) from None
         except HTTPError as error:
             host = self._client.configuration.host
-            raise DeployError(f"{host}: the cluster does not answer ({error}); check KUBECONFIG and network") from None
-        return dict(answer)
+            message = f"{host}: the cluster does not answer ({error}); check KUBECONFIG and network"
+            raise NoAnswerError(message) from None
+
+
+def _is_transient(error: BaseException) -> bool:
+    return getattr(error, "status", 0) in _PASSING or is_transient_connection_fault(error)
 
 
 def _names_an_object(error: Any) -> bool:
@@ -206,7 +221,7 @@ def _refusal(method: str, path: str, error: Any) -> str:
         401: "the credentials are not valid any more; renew them",
         403: "grant it as docs/deploying.md lists, under Rights",
         404: "install what is missing; for KServe its custom resource definitions",
-    }.get(error.status, _CORRECT)
+    }.get(error.status, "try again later" if error.status in _PASSING else _CORRECT)
     # What an admission webhook, a quota or Pod Security denies is a 403 too, and no right would help.
     if error.status == 403 and " cannot " not in said:
         way_out = _CORRECT

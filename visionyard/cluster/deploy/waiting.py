@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from visionyard import events
-from visionyard.errors import DeployError
+from visionyard.errors import DeployError, NoAnswerError
 
 POLL_S = 1.0
 # A status still shows the state before the change, and a pod that failed once may come up at the next try.
@@ -38,7 +38,7 @@ def wait_until_served(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Look until a bundle serves.
+    """Look until a bundle serves; a cluster that does not answer meanwhile is asked again.
 
     Args:
         look: Looks once.
@@ -54,7 +54,10 @@ def wait_until_served(
     start = clock()
     stuck_since: float | None = None
     while True:
-        progress = look()
+        try:
+            progress = look()
+        except NoAnswerError as error:
+            progress = Progress(False, False, (str(error),), "no answer from the cluster")
         if progress.is_done:
             return
         now = clock()

@@ -4,11 +4,13 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 
 from visionyard.cluster.deploy.canary_metrics import ArmsWatch, Sample, answers_of, read_sample
 from visionyard.cluster.deploy.judging import judge_canary
+from visionyard.errors import NoAnswerError
 from visionyard.monitoring.judge import Judge
 from visionyard.monitoring.judge_config import JudgeConfig
 from visionyard.monitoring.metrics import ServingMetrics
@@ -77,8 +79,14 @@ def _text(requests: int, *, failed: int = 0, bound: str = "0.02") -> str:
     )
 
 
-def _judged(**canary: object) -> str:
-    """Return the verdict on a canary with a quarter of 80 requests at each look, as `canary` says."""
+def _judged(*, silent: range = range(0), **canary: object) -> str:
+    """Return the verdict on a canary with a quarter of 80 requests at each look, as `canary` says.
+
+    Args:
+        silent: Looks at which the cluster does not say where the pods are.
+        canary: Options of its answers.
+    """
+    asked = count()
     looks: dict[str, Iterator[int]] = {"champion": count(1), "canary": count(1)}
 
     def read(address: str) -> str:
@@ -89,9 +97,14 @@ def _judged(**canary: object) -> str:
         share = options.pop("failing", 0.0)
         return _text(20 * look, failed=round(20 * look * float(str(share))), **options)  # type: ignore[arg-type]
 
+    def addresses() -> tuple[list[str], list[str]]:
+        if next(asked) in silent:
+            raise NoAnswerError("the cluster does not answer")
+        return ["champion"], ["canary"]
+
     now = iter(range(0, 100_000, 5))
     verdict = judge_canary(
-        lambda: (["champion"], ["canary"]),
+        addresses,
         share=0.25,
         least_answers=300,
         duration_s=3000,
@@ -108,9 +121,10 @@ def _judged(**canary: object) -> str:
         pytest.param({}, "promote", id="alike"),
         pytest.param({"failing": 0.2}, "roll_back", id="a fifth fails"),
         pytest.param({"bound": "0.1"}, "roll_back", id="slower"),
+        pytest.param({"silent": range(2, 6)}, "promote", id="the cluster is silent for a while"),
     ],
 )
-def test_the_judge_decides_by_the_metrics(canary: dict[str, object], decision: str) -> None:
+def test_the_judge_decides_by_the_metrics(canary: dict[str, Any], decision: str) -> None:
     assert _judged(**canary) == decision
 
 

@@ -5,21 +5,26 @@ from collections.abc import Iterator
 import pytest
 
 from visionyard.cluster.deploy.waiting import Progress, wait_until_served
-from visionyard.errors import DeployError
+from visionyard.errors import DeployError, NoAnswerError
 
 DONE = Progress(True, False, (), "served")
 BUSY = Progress(False, False, ("pod a: not scheduled: no node",), "InProgress")
 STUCK = Progress(False, True, ("pod a: ImagePullBackOff",), "InProgress")
 
 
-def wait(*looks: Progress, timeout_s: float = 60.0) -> int:
+SILENT = NoAnswerError("https://cluster: the cluster does not answer")
+
+
+def wait(*looks: Progress | NoAnswerError, timeout_s: float = 60.0) -> int:
     """Wait with a look a second; return how many were taken."""
     now = [0.0]
-    taken: list[Progress] = []
-    given: Iterator[Progress] = iter(looks)
+    taken: list[Progress | NoAnswerError] = []
+    given: Iterator[Progress | NoAnswerError] = iter(looks)
 
     def look() -> Progress:
         taken.append(next(given, looks[-1]))
+        if isinstance(taken[-1], NoAnswerError):
+            raise taken[-1]
         return taken[-1]
 
     def sleep(seconds: float) -> None:
@@ -50,3 +55,13 @@ def test_what_takes_too_long_says_what_it_was_at() -> None:
 def test_a_silent_platform_is_told_as_such() -> None:
     with pytest.raises(DeployError, match=r"no reason is given; it is Pending"):
         wait(Progress(False, False, (), "Pending"), timeout_s=2)
+
+
+def test_a_cluster_that_is_silent_for_a_while_ends_nothing() -> None:
+    assert wait(BUSY, *[SILENT] * 20, BUSY, DONE) == 23
+    assert wait(STUCK, STUCK, SILENT, STUCK, STUCK, DONE) == 6
+
+
+def test_a_cluster_that_stays_silent_is_told_in_the_end() -> None:
+    with pytest.raises(DeployError, match="within 5 s: https://cluster: the cluster does not answer; "):
+        wait(SILENT, timeout_s=5)
