@@ -173,3 +173,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file under a temporary name, flush it to disk, and rename it to `path`; parents are made."""
     with atomic_file(path) as stream:
         stream.write(data.encode() if isinstance(data, str) else data)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when a file that is closed would outlive the power."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.clips import write_clip
 from visionyard.client import AsyncClient, Client
 from visionyard.errors import DeniedError, NotFoundError, RequestError
 from visionyard.inference import prediction_to_json
@@ -130,19 +131,12 @@ def _command(*arguments: str, key: str = "") -> "subprocess.CompletedProcess[str
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    import av
-
     root = tmp_path / "in"
     root.mkdir()
     for number in range(3):
         Image.fromarray(_image(number)).save(root / f"{number}.png")
     (root / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
-    with av.open(str(root / "clip.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
-        for _ in range(20):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(_image(7), format="rgb24")))
-        container.mux(stream.encode(None))
+    write_clip(root / "clip.mp4", [_image(7)] * 20)
     return root
 
 

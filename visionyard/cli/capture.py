@@ -1,6 +1,7 @@
 """`visionyard capture`: a person records clips of each class, for a classification."""
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ output = Console(highlight=False)
 _MOST_SECONDS = 3600.0
 # Luma is 16 for black; a dim room still has 30, a covered lens 16 to 20.
 _DARK = 24.0
-_CLASS_NAME = re.compile(r"[^\W][\w .-]*")
+_CLASS_NAME = re.compile(r"\w[\w .-]*")
 _INTERRUPTED = 130
 
 
@@ -67,7 +68,8 @@ def capture_command(
         output.print(f"\nstopped; {len(done)} whole clips in {out}", markup=False, soft_wrap=True)
         raise typer.Exit(_INTERRUPTED) from None
     output.print(f"{len(done)} clips in {out}; next:", markup=False, soft_wrap=True)
-    output.print(f"  visionyard init --source {out} && visionyard run run.yaml", markup=False, soft_wrap=True)
+    command = f"visionyard init --source {shlex.quote(str(out))} && visionyard run run.yaml"
+    output.print(f"  {command}", markup=False, soft_wrap=True)
 
 
 def _class_names(text: str) -> list[str]:
@@ -77,7 +79,9 @@ def _class_names(text: str) -> list[str]:
     problems = []
     for name in names:
         if not _CLASS_NAME.fullmatch(name):
-            problems.append(f"--classes: {name!r}: expected letters, digits, `_`, `-`, `.` or spaces, a letter first")
+            problems.append(
+                f"--classes: {name!r}: expected letters, digits, `_`, `-`, `.` or spaces, none of the last three first"
+            )
         elif split_of_folder(name):
             problems.append(f"--classes: {name!r} would be read as a split's folder, not a class; call it otherwise")
     if len({name.casefold() for name in names}) < len(names):

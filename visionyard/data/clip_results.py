@@ -2,10 +2,12 @@
 
 clips/NNNNNN.json    the outcome of a clip
 clips/NNNNNN.images  its JPEGs, one after another, until they stand in a shard that is closed
+lines/SHARD.jsonl    the items of a shard that is closed
 packed.json          how far the shards are closed
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,17 +43,24 @@ class Packed:
 
 
 class ClipResults:
-    """The results of the clips of one extraction, by their number."""
+    """The results of the clips of one extraction, by their number.
+
+    Attributes:
+        known_numbers: Clips whose result an ended try has left.
+        lines_folder: Where the items of closed shards are kept.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open a working folder, new or of an ended try.
 
         Args:
-            folder: Where `clips` and `packed.json` are.
+            folder: Where `clips`, `lines` and `packed.json` are.
         """
         self._packed_path = folder / "packed.json"
         self._folder = folder / "clips"
-        self._folder.mkdir(exist_ok=True)
+        self.lines_folder = folder / "lines"
+        for each in (self._folder, self.lines_folder):
+            each.mkdir(exist_ok=True)
         for unfinished in {*self._folder.iterdir()} - {*self._folder.glob("*.json"), *self._folder.glob("*.images")}:
             unfinished.unlink()
         numbers = sorted(int(path.stem) for path in self._folder.glob("*.json"))
@@ -113,7 +122,7 @@ class ClipResults:
 
     def remove(self) -> None:
         """Remove everything, when it has become an artifact."""
-        for path in self._folder.iterdir():
-            path.unlink()
-        self._folder.rmdir()
+        # First, so that what is half removed is not believed to be whole.
         self._packed_path.unlink(missing_ok=True)
+        for folder in (self._folder, self.lines_folder):
+            shutil.rmtree(folder)

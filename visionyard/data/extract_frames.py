@@ -11,7 +11,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -115,29 +115,23 @@ def extract_frames(
     tally = _Tally(clip_count=len(keys))
     with resumable_folder(target, of=_digest_of_all(sources, settings)) as work:
         results = ClipResults(work)
-        with (
-            DecoderPool(
-                workers.process_count,
-                command=decoder_command,
-                timeout_s=timeout_s,
-                window=_WINDOW,
-                on_progress=tally.show,
-                on_outcome=results.keep,
-            ) as pool,
-            FramePacker(work, results, shard_bytes=shard_bytes) as packer,
-        ):
+        pool = DecoderPool(
+            workers.process_count,
+            command=decoder_command,
+            timeout_s=timeout_s,
+            window=_WINDOW,
+            on_progress=tally.show,
+            on_outcome=results.keep,
+        )
+        with pool, FramePacker(work, results, shard_bytes=shard_bytes) as packer:
             requests = _requests(sources, results, settings, thread_count=workers.thread_count)
-            for number, clip, result in _results(sources, results, pool.run(requests)):
-                tally.count(clip.source, result)
-                if result.extraction is not None:
-                    _note_late_shapes(clip, result.extraction, tally.problems)
-                    packer.add(number, clip, keys[number], result.extraction.frames)
-            tally.frame_count = packer.finish()
-        results.remove()
+            _pack(_results(sources, results, pool.run(requests)), keys, packer, tally)
         if tally.clip_count and tally.skipped_count == tally.clip_count:
             shutil.rmtree(work)
             raise DataError(tally.why_all_failed())
-        return _finish(work, settings, tally, sources_digest=str(manifest.get("digest", "")))
+        report = _finish(work, settings, tally, sources_digest=str(manifest.get("digest", "")))
+        results.remove()
+        return report
 
 
 @dataclass(frozen=True)
@@ -263,6 +257,18 @@ def _results(
         else:
             outcome = next(outcomes)
             yield number, clip, ClipResult(outcome.extraction, outcome.code, outcome.message)
+
+
+def _pack(
+    results: Iterable[tuple[int, Clip, ClipResult]], keys: Sequence[str], packer: FramePacker, tally: _Tally
+) -> None:
+    """Count the result of every clip and pack its frames."""
+    for number, clip, result in results:
+        tally.count(clip.source, result)
+        if result.extraction is not None:
+            _note_late_shapes(clip, result.extraction, tally.problems)
+            packer.add(number, clip, keys[number], result.extraction.frames)
+    tally.frame_count = packer.finish()
 
 
 def _note_late_shapes(clip: Clip, extraction: ClipExtraction, problems: Problems) -> None:

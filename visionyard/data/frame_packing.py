@@ -1,10 +1,10 @@
 """Pack the frames of clip after clip into shards, so that what stands in a closed shard is never packed again."""
 
-import shutil
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
+from visionyard.atomic import flush_to_disk
 from visionyard.data.artifacts import IMAGES, SHARDS
 from visionyard.data.clip_results import ClipResults, Packed
 from visionyard.data.items import Clip, Item, read_json_lines, write_json_lines
@@ -30,12 +30,11 @@ class FramePacker:
         self._begun_at = results.packed
         self._lines: list[dict[str, Any]] = []
         self._shard = ""
-        for folder in (work / SHARDS, self._parts):
-            folder.mkdir(exist_ok=True)
-            for path in sorted(folder.iterdir())[self._begun_at.shard_count :]:
-                path.unlink()  # not closed when the try ended
         self._shards = ShardWriter(work / SHARDS, _PREFIX, shard_bytes=shard_bytes)
         self._shards.shard_count = self._begun_at.shard_count
+        for folder in (work / SHARDS, results.lines_folder):
+            for path in sorted(folder.iterdir())[self._begun_at.shard_count :]:
+                path.unlink()  # not closed when the try ended
 
     def __enter__(self) -> Self:
         self._shards.__enter__()
@@ -67,15 +66,10 @@ class FramePacker:
 
     def finish(self) -> int:
         """Write the item lines and return how many there are; nothing can be added any more."""
-        self._write_part()
-        parts = [read_json_lines(path) for path in sorted(self._parts.iterdir())]
-        item_count = write_json_lines(self._work / IMAGES, chain.from_iterable(parts))
-        shutil.rmtree(self._parts)
-        return item_count
-
-    @property
-    def _parts(self) -> Path:
-        return self._work / "lines"
+        if self._lines:
+            self._write_lines()
+        parts = [read_json_lines(path) for path in sorted(self._results.lines_folder.iterdir())]
+        return write_json_lines(self._work / IMAGES, chain.from_iterable(parts))
 
     def _item(self, clip: Clip, key: str, frame: KeptFrame, jpeg: bytes) -> Item:
         frame_key = f"{key}-{frame.frame_index:06d}"
@@ -95,12 +89,14 @@ class FramePacker:
         )
 
     def _close_shard(self, packed: Packed) -> None:
-        if self._write_part():
+        if self._lines:
+            # The JPEGs that it was made of go now; a machine that loses power must not take it along.
+            for path in (self._write_lines(), self._work / SHARDS / self._shard):
+                flush_to_disk(path)
             self._results.note_packed(packed)
 
-    def _write_part(self) -> int:
-        if not self._lines:
-            return 0
-        path = self._parts / f"{Path(self._shard).stem}.jsonl"
-        count, self._lines = write_json_lines(path, self._lines), []
-        return count
+    def _write_lines(self) -> Path:
+        path = self._results.lines_folder / f"{Path(self._shard).stem}.jsonl"
+        write_json_lines(path, self._lines)
+        self._lines = []
+        return path

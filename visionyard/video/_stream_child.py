@@ -40,7 +40,8 @@ def main() -> None:
 
     put(READY)
     try:
-        with VideoReader(path, name=name) as reader:
+        # At a low rate minutes may lie between two frames that are due.
+        with VideoReader(path, name=name, on_progress=lambda _: put(READY)) as reader:
             for frame in shown_at(reader.frames(), every(rate_hz), tick_s=reader.tick_s):
                 image = np.ascontiguousarray(reader.to_rgb(frame))
                 height, width = image.shape[:2]

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 import av
 import av.error
 import numpy as np
+from av.video.reformatter import ColorRange
 
 from visionyard.errors import ConfigError, MediaError
-from visionyard.video.decoding import VideoReader
+from visionyard.video.decoding import VideoReader, display_matrix
 
 # A camera on the local network answers in well under a second; ten leave room for one that has to wake up.
 ANSWER_TIMEOUT_S = 10.0
@@ -141,13 +142,13 @@ def _new_clip(folder: Path, class_name: str) -> Iterator[tuple[Path, Path]]:
     for number in count(1):
         path = folder / f"{class_name}-{number:03d}.mp4"
         partial = path.with_name(f".{path.name}.partial")
-        if path.exists():
-            continue
         try:
             partial.touch(exist_ok=False)
         except FileExistsError:  # another session records it
             continue
-        break
+        if not path.exists():  # asked when nobody else can make it any more
+            break
+        partial.unlink()
     try:
         yield partial, path
     finally:
@@ -189,6 +190,13 @@ def _add_stream(container: Any, picture: Any) -> Any:
     stream.width, stream.height = picture.width // 2 * 2, picture.height // 2 * 2
     stream.pix_fmt = "yuv420p"
     stream.time_base = stream.codec_context.time_base = _TICK_S
+    # What the picture says of itself goes along: without it a clip in HD would be read with the colours of SD, and one
+    # of a phone would lie on its side.
+    coded = picture.reformat(format="yuv420p")
+    context = stream.codec_context
+    context.colorspace, context.color_range = coded.colorspace, ColorRange.MPEG
+    context.color_primaries, context.color_trc = coded.color_primaries, coded.color_trc
+    stream.set_display_matrix(display_matrix(picture))
     return stream
 
 

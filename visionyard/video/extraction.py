@@ -48,12 +48,12 @@ def extract_clip(
         settings: How frames are taken.
         name: What to call the clip in errors; empty takes `path`.
         thread_count: Threads of the decoder, 0: one a core; the result is the same whatever their number.
-        on_progress: Called with the number of frames decoded or passed over so far.
+        on_progress: Called with the number of frames decoded or passed over so far, 0 while the packets are read.
 
     Raises:
         MediaError: The clip cannot be read, or not one frame decoded.
     """
-    packets = read_packets(path, name=name)
+    packets = read_packets(path, name=name, on_packet=lambda: on_progress(0))
 
     def extract(*, is_sparing: bool, thread_count: int) -> ClipExtraction:
         with VideoReader(path, name=name, thread_count=thread_count, on_progress=on_progress) as reader:

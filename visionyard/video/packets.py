@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -111,7 +111,7 @@ def _without_small_gaps(is_needed: np.ndarray) -> np.ndarray:
     return filled
 
 
-def read_packets(path: Path, *, name: str = "") -> Packets:
+def read_packets(path: Path, *, name: str = "", on_packet: Callable[[], None] = lambda: None) -> Packets:
     """Read the packets of a video.
 
     This tells a video's true length, whatever its header says, for the cost of reading the file.
@@ -119,6 +119,7 @@ def read_packets(path: Path, *, name: str = "") -> Packets:
     Args:
         path: The file.
         name: What to call it in errors; empty takes `path`.
+        on_packet: Called with each packet: a long file on a slow disk takes minutes.
 
     Raises:
         MediaError: Not a readable video.
@@ -130,6 +131,7 @@ def read_packets(path: Path, *, name: str = "") -> Packets:
         last_duration, last_stamp = 0, None
         try:
             for packet in container.demux(stream):
+                on_packet()
                 if not packet.size:
                     continue
                 is_damaged = is_damaged or packet.is_corrupt

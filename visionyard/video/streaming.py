@@ -19,7 +19,8 @@ import numpy as np
 from visionyard.errors import MediaError, VisionyardError
 from visionyard.video.process import MEMORY_LIMIT_BYTES, NO_PROGRESS_TIMEOUT_S, DecoderProcess
 
-# Kind, seconds, frame index, height, width of what follows; a fault's message has its length as height.
+# Kind, seconds, frame index, height, width of what follows; a fault's message has its length as height. READY comes
+# before the first frame is decoded and after each.
 HEADER = struct.Struct("=cdQII")
 FRAME, FAULT, READY, END = b"F", b"X", b"R", b"E"
 

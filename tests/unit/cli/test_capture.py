@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.fixtures.clips import write_clip
 from visionyard.cli.app import app
 from visionyard.data.ingest import ingest
 from visionyard.errors import ConfigError, MediaError
@@ -14,15 +14,8 @@ from visionyard.errors import ConfigError, MediaError
 
 @pytest.fixture
 def camera(tmp_path: Path) -> Path:
-    path = tmp_path / "camera.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(60):
-            pixels = np.full((48, 64, 3), max(0, 4 * (number - 10)), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    images = (np.full((48, 64, 3), max(0, 4 * (number - 10)), np.uint8) for number in range(60))
+    return write_clip(tmp_path / "camera.mp4", images)
 
 
 def run(*arguments: object, keys: str = "") -> Result:

@@ -1,6 +1,7 @@
 """From a sources folder to a frames folder: items, labels of frames, bad clips, same bytes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,13 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
 import pytest
 
+from tests.fixtures.clips import write_clip
 from visionyard.atomic import write_atomic
 from visionyard.data.artifacts import CLIPS, IMAGES, SHARDS, read_manifest, read_problems, write_manifest
+from visionyard.data.clip_results import ClipResults, Packed
 from visionyard.data.extract_frames import Workers, extract_frames
 from visionyard.data.items import Box, Clip, Item, Track, TrackShape, read_json_lines, write_json_lines
 from visionyard.data.shards import ShardWriter, read_blob
@@ -63,17 +66,10 @@ module.extract_frames(Path(sources), Path(target), rate_hz=5.0, shard_bytes=20_0
 """
 
 
-def write_clip(path: Path, *, count: int = 10, shade: int = 40) -> Path:
+def lightening_clip(path: Path, *, count: int = 10, shade: int = 40) -> Path:
     """Encode a 64x48 clip of 10 Hz that becomes lighter from frame to frame."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(count):
-            image = np.full((48, 64, 3), shade + 5 * number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    images = (np.full((48, 64, 3), shade + 5 * number, np.uint8) for number in range(count))
+    return write_clip(path, images, container_format="matroska")
 
 
 def write_sources(folder: Path, clips: Iterable[tuple[str, Path | bytes, dict[str, object]]]) -> Path:
@@ -100,8 +96,8 @@ def two_clips(tmp_path: Path) -> Path:
     return write_sources(
         tmp_path / "sources",
         [
-            ("cat/a.mkv", write_clip(tmp_path / "a.mkv"), {"class_name": "cat", "published_split": "train"}),
-            ("b.mkv", write_clip(tmp_path / "b.mkv", count=20, shade=90), {"group": "scene", "tracks": tracks}),
+            ("cat/a.mkv", lightening_clip(tmp_path / "a.mkv"), {"class_name": "cat", "published_split": "train"}),
+            ("b.mkv", lightening_clip(tmp_path / "b.mkv", count=20, shade=90), {"group": "scene", "tracks": tracks}),
         ],
     )
 
@@ -169,7 +165,7 @@ def test_a_killed_try_leaves_nothing_behind(two_clips: Path, tmp_path: Path) -> 
 @pytest.fixture
 def five_clips(tmp_path: Path) -> Path:
     names = ["a.mkv", "b.mkv", "c.mkv", "text.mkv", "z-hang.mkv"]
-    clips = [write_clip(tmp_path / name, count=30, shade=20 + 15 * number) for number, name in enumerate(names)]
+    clips = [lightening_clip(tmp_path / name, count=30, shade=20 + 15 * number) for number, name in enumerate(names)]
     clips[3].write_bytes(b"no video at all")
     return write_sources(tmp_path / "sources", [(name, clip, {}) for name, clip in zip(names, clips)])
 
@@ -224,6 +220,48 @@ def test_it_goes_on_wherever_it_ended(
     monkeypatch.undo()
     assert extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, shard_bytes=9_000) == expected
     assert digest_of_folder(tmp_path / "frames") == digest_of_folder(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("left", [1, 2, 6, 12])
+def test_it_goes_on_when_it_ended_among_its_last_steps(
+    left: int, five_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept for another try is removed file by file: it ends before one of the last."""
+    unlink, removed, last = os.unlink, 0, -1
+
+    def remove(*arguments: Any, **options: Any) -> None:
+        nonlocal removed
+        removed += 1
+        if removed == last:
+            raise KeyboardInterrupt
+        unlink(*arguments, **options)
+
+    monkeypatch.setattr(os, "unlink", remove)
+    expected = extract_frames(five_clips, tmp_path / "whole", rate_hz=5.0, shard_bytes=9_000)
+    removed, last = 0, removed - left + 1
+    with pytest.raises(KeyboardInterrupt):
+        extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, shard_bytes=9_000)
+    assert extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, shard_bytes=9_000) == expected
+    assert digest_of_folder(tmp_path / "frames") == digest_of_folder(tmp_path / "whole")
+
+
+def test_a_shard_is_on_disk_before_what_it_was_made_of_goes(
+    five_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    note = ClipResults.note_packed
+
+    def note_and_tell(results: ClipResults, packed: Packed) -> None:
+        steps.append(f"{packed.shard_count} noted")
+        note(results, packed)
+
+    monkeypatch.setattr("visionyard.data.frame_packing.flush_to_disk", lambda path: steps.append(path.name))
+    monkeypatch.setattr(ClipResults, "note_packed", note_and_tell)
+    extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, shard_bytes=9_000)
+    assert len(steps) % 3 == 0 and len(steps) > 6
+    for number in range(len(steps) // 3):
+        name = f"frames-{number:05d}"
+        assert steps[3 * number : 3 * number + 3] == [f"{name}.jsonl", f"{name}.tar", f"{number + 1} noted"]
 
 
 def test_what_was_lost_with_the_power_is_decoded_again(five_clips: Path, tmp_path: Path) -> None:
@@ -299,7 +337,7 @@ def test_no_clips_make_a_valid_empty_folder(tmp_path: Path) -> None:
 
 
 def test_bad_clips_are_left_out_and_told(tmp_path: Path) -> None:
-    good = write_clip(tmp_path / "good.mkv")
+    good = lightening_clip(tmp_path / "good.mkv")
     sources = write_sources(
         tmp_path / "sources",
         [
@@ -337,7 +375,7 @@ def test_when_no_clip_can_be_decoded_nothing_is_written(tmp_path: Path) -> None:
 
 def test_annotations_beyond_the_clip_are_told(tmp_path: Path) -> None:
     tracks = (Track("ball", (TrackShape(0, (0, 0, 9, 9)), TrackShape(30, (0, 0, 9, 9)))),)
-    sources = write_sources(tmp_path / "sources", [("a.mkv", write_clip(tmp_path / "a.mkv"), {"tracks": tracks})])
+    sources = write_sources(tmp_path / "sources", [("a.mkv", lightening_clip(tmp_path / "a.mkv"), {"tracks": tracks})])
     extract_frames(sources, tmp_path / "frames", rate_hz=2.0)
     (problem,) = read_problems(tmp_path / "frames")
     assert problem.code == "annotation_beyond_clip"
@@ -345,7 +383,7 @@ def test_annotations_beyond_the_clip_are_told(tmp_path: Path) -> None:
 
 
 def test_clips_whose_names_differ_in_signs_only_have_keys_of_their_own(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mkv", count=1)
+    clip = lightening_clip(tmp_path / "a.mkv", count=1)
     names = ["a b.mkv", "a-b.mkv", "видео.mkv", "動画.mkv", f"{'x' * 200}.mkv", "plain.mkv"]
     sources = write_sources(tmp_path / "sources", [(name, clip, {}) for name in names])
     extract_frames(sources, tmp_path / "frames", rate_hz=2.0)

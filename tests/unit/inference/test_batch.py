@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.clips import write_clip
 from visionyard import storage
 from visionyard.errors import ArtifactError, ConfigError, StorageError
 from visionyard.inference import Predictor, predict_paths
@@ -39,18 +40,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    import av
-
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
-        for number in range(20):
-            image = np.full((80, 96, 3), 120, np.uint8)
-            image[20:36, 10 + number : 26 + number] = (220, 40, 30)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    images = np.full((20, 80, 96, 3), 120, np.uint8)
+    for number, image in enumerate(images):
+        image[20:36, 10 + number : 26 + number] = (220, 40, 30)
+    return write_clip(tmp_path / "clip.mp4", images)
 
 
 def _run(bundle: Path, sources: list[Any], target: Any, **settings: Any) -> BatchSummary:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.clips import write_clip
 from visionyard.errors import ConfigError, MediaError
 from visionyard.geometry import Mask
 from visionyard.inference import Predictor, predict_paths, prediction_to_json
@@ -31,17 +32,7 @@ def predictor(tiny_model: Callable[..., Any]) -> Predictor:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """Two seconds at 10 Hz in which the red square steps right by 20 px after the first."""
-    import av
-
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
-        for number in range(20):
-            frame = av.VideoFrame.from_ndarray(_frame(16 if number < 10 else 36), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    return write_clip(tmp_path / "clip.mp4", (_frame(16 if number < 10 else 36) for number in range(20)))
 
 
 def test_a_folder_is_gone_through_sorted_whatever_lies_in_it(predictor: Predictor, tmp_path: Path) -> None:

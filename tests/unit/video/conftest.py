@@ -1,12 +1,13 @@
 """Clips made on the spot, each frame showing its own number."""
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
 import pytest
+
+from tests.fixtures.clips import write_clip
 
 CELL_PX = 16
 BIT_COUNT = 8
@@ -36,35 +37,12 @@ def read_number() -> Callable[[np.ndarray], int]:
 
 @pytest.fixture
 def make_clip(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that encodes numbered frames, or the given ones, at given times."""
+    """Return a function that encodes numbered frames, or the given ones; options as of `write_clip`."""
 
     def make(
-        name: str = "clip.mp4",
-        *,
-        count: int = 12,
-        rate: Fraction | int = 10,
-        ticks: Sequence[int] | None = None,
-        tick_s: Fraction | None = None,
-        codec: str = "libx264",
-        pix_fmt: str = "yuv420p",
-        options: dict[str, str] | None = None,
-        images: Sequence[np.ndarray] | None = None,
-        container_format: str | None = None,
+        name: str = "clip.mp4", *, count: int = 12, images: Sequence[np.ndarray] | None = None, **options: Any
     ) -> Path:
-        path = tmp_path / name
         images = [numbered_image(number) for number in range(count)] if images is None else images
-        with av.open(str(path), "w", format=container_format) as container:
-            stream = container.add_stream(codec, rate=rate, options=options or {})
-            stream.height, stream.width = images[0].shape[:2]
-            stream.pix_fmt = pix_fmt
-            if tick_s is not None:
-                stream.time_base = stream.codec_context.time_base = tick_s
-            for number, image in enumerate(images):
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                frame.pts = number if ticks is None else ticks[number]
-                frame.time_base = tick_s or 1 / Fraction(rate)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        return path
+        return write_clip(tmp_path / name, images, **options)
 
     return make

@@ -128,6 +128,39 @@ def test_no_clip_is_overwritten_nor_begun_twice(make_clip: MakeClip, tmp_path: P
     assert (folder / ".hand-002.mp4.partial").read_bytes() == b"of another session"
 
 
+def test_a_clip_that_another_session_ends_meanwhile_is_not_overwritten(
+    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch, theirs = Path.touch, tmp_path / "hand" / "hand-001.mp4"
+
+    def end_then_touch(path: Path, **options: bool) -> None:
+        if path.name == ".hand-001.mp4.partial":
+            theirs.write_bytes(b"theirs")
+        touch(path, **options)
+
+    monkeypatch.setattr(Path, "touch", end_then_touch)
+    clip = record_clip(find_device(str(make_clip(count=5))), tmp_path, "hand", seconds=0.2)
+    assert (clip.path.name, theirs.read_bytes()) == ("hand-002.mp4", b"theirs")
+    assert sorted(path.name for path in theirs.parent.iterdir()) == ["hand-001.mp4", "hand-002.mp4"]
+
+
+@pytest.mark.parametrize("colours", ["bt709", "smpte170m", "undef"])
+def test_a_clip_looks_like_what_was_recorded(colours: str, make_clip: MakeClip, tmp_path: Path) -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32, :48], image[:32, 48:], image[32:, :48] = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+    words = f"colormatrix={colours}:colorprim={colours}:transfer={colours}"
+    quarter_clockwise = (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    source = make_clip(images=[image] * 8, options={"x264-params": words}, matrix=quarter_clockwise)
+    clip = record_clip(find_device(str(source)), tmp_path / "out", "a", seconds=0.5)
+    with VideoReader(source) as reader, VideoReader(clip.path) as recorded:
+        expected = reader.to_rgb(next(reader.frames())).astype(int)
+        found = recorded.to_rgb(next(recorded.frames())).astype(int)
+    assert found.shape == (96, 64, 3)
+    for row in (16, 80):
+        for column in (16, 48):
+            np.testing.assert_allclose(found[row, column], expected[row, column], atol=4)
+
+
 @pytest.mark.parametrize("size_px", [(63, 95), (64, 96)])
 def test_odd_sizes_lose_one_line(size_px: tuple[int, int], make_clip: MakeClip, tmp_path: Path) -> None:
     images = [np.full((*size_px, 3), 90, np.uint8)] * 4

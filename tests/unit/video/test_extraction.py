@@ -157,6 +157,14 @@ def test_a_sound_track_longer_than_the_pictures_is_no_truncation(tmp_path: Path)
     assert (extraction.frame_count, extraction.complaints) == (10, ())
 
 
+def test_reading_the_packets_is_progress_too(make_clip: MakeClip, tmp_path: Path) -> None:
+    told: list[int] = []
+    extract_clip(make_clip(count=12), tmp_path / "images", ExtractionSettings(rate_hz=2.0), on_progress=told.append)
+    first = next(place for place, frame_count in enumerate(told) if frame_count)
+    assert (told[:12], told[-1]) == ([0] * 12, 12)
+    assert first >= 12
+
+
 @pytest.mark.parametrize(("quality", "expected"), [(95, (1, 1)), (90, (1, 1)), (89, (2, 2))])
 def test_colour_is_kept_whole_at_high_quality(quality: int, expected: tuple[int, int]) -> None:
     image = Image.open(io.BytesIO(encode_jpeg(textured(0), quality)))

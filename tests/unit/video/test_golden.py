@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,8 +150,8 @@ def extract(path: Path, **settings: object) -> tuple[ClipExtraction, list[bytes]
 def decode_all(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return a function after whose call no frame is left out of the decoding."""
 
-    def read(path: Path, *, name: str = "") -> Packets:
-        return replace(read_packets(path, name=name), is_exact=False)
+    def read(path: Path, **options: Any) -> Packets:
+        return replace(read_packets(path, **options), is_exact=False)
 
     return lambda: monkeypatch.setattr(extraction_module, "read_packets", read)
 
@@ -240,8 +241,8 @@ def test_packets_that_mislead_are_not_believed(
 ) -> None:
     path = make(tmp_path, "B-frames")
 
-    def shifted(path: Path, *, name: str = "") -> Packets:
-        packets = read_packets(path, name=name)
+    def shifted(path: Path, **options: Any) -> Packets:
+        packets = read_packets(path, **options)
         return replace(packets, stamps=packets.stamps + 1)
 
     monkeypatch.setattr(extraction_module, "read_packets", shifted)

@@ -1,5 +1,6 @@
 """Frames from a process of its own: the same pixels, and no harm when it dies."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,23 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.fixtures.clips import write_clip
 from visionyard.errors import MediaError, VisionyardError
-from visionyard.video.streaming import stream_frames
+from visionyard.video.streaming import END, FRAME, HEADER, READY, stream_frames
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    import av
-
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
-        for number in range(20):
-            pixels = np.full((80, 96, 3), number * 12, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    return write_clip(tmp_path / "clip.mp4", (np.full((80, 96, 3), number * 12, np.uint8) for number in range(20)))
 
 
 def test_the_same_frames_as_without_a_process(clip: Path) -> None:
@@ -41,6 +33,18 @@ def test_the_same_frames_as_without_a_process(clip: Path) -> None:
     assert [(frame.time_s, frame.frame_index) for frame in seen] == [one[:2] for one in expected]
     assert len(seen) == 8
     np.testing.assert_array_equal([frame.image for frame in seen], [one[2] for one in expected])
+
+
+def test_a_process_tells_that_it_works_while_no_frame_is_due(clip: Path) -> None:
+    command = [sys.executable, "-m", "visionyard.video._stream_child", str(clip), "0.1", str(4 << 30), "clip"]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    kinds = []
+    while told:
+        kind, _, _, height, width = HEADER.unpack(told[: HEADER.size])
+        kinds.append(kind)
+        told = told[HEADER.size + height * width * 3 :]
+    assert (kinds.count(FRAME), kinds[-1]) == (1, END)
+    assert kinds.count(READY) > 20
 
 
 def test_a_reader_that_stops_early_leaves_no_process(clip: Path) -> None:
