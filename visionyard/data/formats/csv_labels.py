@@ -47,11 +47,12 @@ _SUBMISSION = re.compile(r"(?i)submission")
 
 @dataclass(frozen=True)
 class _Table:
-    """A file of labels and how to read it."""
+    """A file of labels, how to read it, and the split that its name says it is of."""
 
     file: SourceFile
     layout: TextLayout
     columns: Columns
+    split: Split | None
 
 
 @dataclass
@@ -147,7 +148,7 @@ def _tables(tree: SourceTree, problems: Problems) -> list[_Table]:
             continue
         if layout.is_encoding_guessed:
             problems.add("encoding_guessed", file.name, "not UTF-8; read as Windows-1252: look at the class names")
-        tables.append(_Table(file, layout, columns))
+        tables.append(_Table(file, layout, columns, split_of_file(file.path)))
     return tables
 
 
@@ -168,11 +169,13 @@ def _read_table(
     problems: Problems,
 ) -> None:
     """Add what a table says to `labels`, from image names to labels; it is read twice, a row at a time."""
-    path_at, split = table.columns.path, split_of_file(table.file.path)
-    references = list(dict.fromkeys(completed(cells[path_at]) for _, cells in _rows(tree, table, Problems())))
-    found = dict(zip(references, lookup.resolve(references, beside=table.file.path.parent, split=split)))
+    path_at = table.columns.path
+    named = dict.fromkeys(cells[path_at] for _, cells in _rows(tree, table, Problems()))
+    names = {cell: completed(cell) for cell in named}
+    references = list(dict.fromkeys(names.values()))
+    found = dict(zip(references, lookup.resolve(references, beside=table.file.path.parent, split=table.split)))
     for line, cells in _rows(tree, table, problems):
-        image = found[completed(cells[path_at])]
+        image = found[names[cells[path_at]]]
         if isinstance(image, NotFound):
             problems.add(image.code, table.file.name, f"{image.message}; left out", f"line {line}")
         else:
@@ -199,8 +202,12 @@ def _add_row(
     table: _Table, line: int, cells: list[str], image: SourceFile, labels: dict[str, _Labels], problems: Problems
 ) -> None:
     note = partial(problems.add, file=table.file.name, item=f"line {line}")
-    split = _split(table, cells, image, note)
     known = labels.get(image.name)
+    # Without a column for it, the split is that of the image's first row: paths are not taken apart for each box.
+    if known is not None and known.table is table and table.columns.split is None:
+        split = known.split
+    else:
+        split = _split(table, cells, image, note)
     entry = labels.setdefault(image.name, _Labels(table, line, split))
     if entry.split != split:
         message = f"{image.name} is of {split or 'no split'} here and of {entry.split or 'none'} in {_place(entry)}"
@@ -246,7 +253,7 @@ def _split(table: _Table, cells: list[str], image: SourceFile, note: partial[Non
     split = split_of_folder(text)
     if text and split is None:
         note("unknown_split", message=f"{text!r} is none of train, val and test; passed over")
-    return split or split_of_file(table.file.path) or split_of_path(image.path)
+    return split or table.split or split_of_path(image.path)
 
 
 def _are_shares(labels: Mapping[str, _Labels]) -> bool:

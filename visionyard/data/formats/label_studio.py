@@ -34,7 +34,8 @@ _LOOKED_AT = 50
 _HEAD_BYTES = 8 << 20
 # What JSON-MIN writes beside the data and the results.
 _MIN_KEYS = {"annotation_id", "annotator", "lead_time", "created_at", "updated_at"}
-_CHOICE_KEYS = {"choice", "choices"}
+# Names of controls whose value is a class: usual ones, and that of our own labelling configuration.
+_CHOICE_KEYS = {"choice", "choices", "class"}
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,11 @@ def _of_row(row: dict[str, Any]) -> _Annotation:
     regions: list[Any] = []
     choices: list[str] = []
     for key, value in row.items():
-        if key in _CHOICE_KEYS or (isinstance(value, dict) and "choices" in value):
+        entries = value if isinstance(value, list) else []
+        found = [each for each in entries if isinstance(each, dict) and is_region(each, None)]
+        regions += found
+        if not found and (key in _CHOICE_KEYS or (isinstance(value, dict) and "choices" in value)):
             choices += choices_of(value)
-        elif isinstance(value, list):
-            regions += [each for each in value if isinstance(each, dict) and is_region(each, None)]
     return _Annotation(regions, choices)
 
 

@@ -335,6 +335,17 @@ def test_json_min(scan: Any) -> None:
     assert (labels.boxes[0].xyxy, labels.boxes[1].mask) == (pytest.approx((0.1, 0.2, 0.4, 0.6)), Mask.from_array(DISC))
 
 
+def test_json_min_of_our_own_labelling_configuration(scan: Any) -> None:
+    images, problems, kind = read(scan, {"a.jpg": "", "x.json": [row(**{"class": "cat"})]})
+    assert (kind, images["a.jpg"].class_name, problems) == ("classification", "cat", [])
+
+
+def test_json_min_of_regions_whose_control_is_called_as_a_choice(scan: Any) -> None:
+    box = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0, "rectanglelabels": ["car"]}
+    images, problems, kind = read(scan, {"a.jpg": "", "x.json": [row(choice=[box])]})
+    assert (kind, len(images["a.jpg"].labels.boxes), problems) == ("detection", 1, [])
+
+
 def test_json_min_of_several_persons_takes_the_newest(scan: Any) -> None:
     rows = [row(2, choice="dog"), row(3, choice={"choices": ["cat"]}), row(1, choice="cow")]
     images, problems, kind = read(scan, {"a.jpg": "", "x.json": rows})
