@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_CHUNK_BYTES = 1 << 20
-
 
 def sha256_bytes(data: bytes) -> str:
     """Return the SHA-256 of `data` as 64 hex digits."""
@@ -16,12 +14,9 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a file as 64 hex digits, read in pieces."""
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from urllib3.exceptions import ProtocolError
 
 from visionyard.atomic import claim, open_partial, partial_path, partial_versions
-from visionyard.storage.base import CHUNK_BYTES, ObjectInfo
+from visionyard.storage.base import ObjectInfo
 
 _MOST_ETAG_BYTES = 90  # in base64, with the name of the file, below the 255 bytes of a file name
 
@@ -36,18 +36,15 @@ class Checksum:
 
     def check(self, path: Path) -> None:
         """Raise DamagedError unless a file has this checksum."""
-        digest = hashlib.new(self.algorithm, usedforsecurity=False)
         with path.open("rb") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
-        self.check_digest(digest.hexdigest())
+            digest = hashlib.file_digest(stream, lambda: hashlib.new(self.algorithm, usedforsecurity=False))
+        self._check_digest(digest.hexdigest())
 
     def check_bytes(self, data: bytes) -> None:
         """Raise DamagedError unless some bytes have this checksum."""
-        self.check_digest(hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest())
+        self._check_digest(hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest())
 
-    def check_digest(self, digest: str) -> None:
-        """Raise DamagedError unless a digest is this one."""
+    def _check_digest(self, digest: str) -> None:
         if digest != self.digest:
             raise DamagedError(f"expected {self.algorithm} {self.digest}, got {digest}")
 

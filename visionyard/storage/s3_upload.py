@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 from minio.datatypes import Part
 from minio.error import S3Error
 
-from visionyard.storage.base import CHUNK_BYTES
 from visionyard.storage.receiving import Checksum, DamagedError
 
 PART_BYTES = 16 << 20
@@ -210,8 +209,5 @@ def _md5(data: bytes) -> str:
 
 
 def _sha256(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
     stream.seek(0)
-    while chunk := stream.read(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard import events, storage
+from visionyard.atomic import resumable_folder
 from visionyard.data.artifacts import SHARDS
 from visionyard.data.dataset import DATASET, INDEX
 from visionyard.data.versions.manifest import ShardPlan, sha256
@@ -58,7 +59,7 @@ def pull(
         ConfigError: There is no such version, or the target holds something else.
         ArtifactError: The store holds damaged data; names the object.
         StorageError: The store refused or timed out.
-        OSError: The disk is full.
+        OSError: The disk is full (ENOSPC).
     """
     version = open_version(address)
     fetched = _Fetched(int(version.manifest.sizes[: version.manifest.contents.item_count].sum()), on_progress)
@@ -66,10 +67,8 @@ def pull(
         if not _holds(target, version):
             raise ConfigError(f"{target}: holds something else than {storage.shown(address)}; name a new folder")
     else:
-        work = target.with_name(f".{target.name}.{version.id[:12]}.partial")
-        (work / SHARDS).mkdir(parents=True, exist_ok=True)
-        _restore(version, work, fetched)
-        work.replace(target)
+        with resumable_folder(target, of=version.id) as work:
+            _restore(version, work, fetched)
     return PullReport(
         version=version.id,
         folder=str(target),
