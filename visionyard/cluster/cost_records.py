@@ -3,16 +3,15 @@
 import os
 from urllib.parse import quote
 
-import urllib3
 from urllib3.exceptions import HTTPError
 
 from visionyard import tracking
 from visionyard.cluster.costs import RunCost
+from visionyard.cluster.sending import RefusedError, send
 from visionyard.storage import shown
-from visionyard.storage.base import connection_fault, is_transient_connection_fault, with_retries
+from visionyard.storage.base import connection_fault
 
 PUSHGATEWAY_VARIABLE = "PUSHGATEWAY_URL"
-_TIMEOUT = urllib3.Timeout(connect=5.0, read=10.0)
 
 
 def keep_cost(cost: RunCost, *, is_done: bool) -> list[str]:
@@ -88,14 +87,10 @@ def push(cost: RunCost, address: str) -> list[str]:
     """
     # A group's label may hold a slash only in base64, which no run name needs: others are escaped.
     url = f"{address.rstrip('/')}/metrics/job/visionyard_run/run/{quote(cost.run or 'run', safe='')}"
-    body = exposition(cost).encode()
-    pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
-
-    def put() -> int:
-        return int(pool.request("PUT", url, body=body, headers={"Content-Type": "text/plain; version=0.0.4"}).status)
-
     try:
-        status = with_retries(put, lambda error: isinstance(error, HTTPError) and is_transient_connection_fault(error))
+        send("PUT", url, exposition(cost).encode(), {"Content-Type": "text/plain; version=0.0.4"})
+    except RefusedError as error:
+        return [f"the cost was not pushed to {shown(address)}: {error}"]
     except HTTPError as error:
         return [f"the cost was not pushed to {shown(address)}: {connection_fault(error)}"]
-    return [] if status < 300 else [f"the cost was not pushed to {shown(address)}: it answered with status {status}"]
+    return []

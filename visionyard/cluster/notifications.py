@@ -5,7 +5,6 @@ Slack webhook's path is its password.
 """
 
 import json
-import os
 import smtplib
 import ssl
 from collections.abc import Mapping
@@ -14,17 +13,14 @@ from email.message import EmailMessage
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-import certifi
-import urllib3
 from urllib3.exceptions import HTTPError
 
 from visionyard.cluster.outcome import Outcome
+from visionyard.cluster.sending import READ_TIMEOUT_S, RefusedError, authorities, send
 from visionyard.errors import ConfigError
-from visionyard.storage.base import connection_fault, is_transient_connection_fault, with_retries
+from visionyard.storage.base import connection_fault, with_retries
 
 PREFIX = "VISIONYARD_NOTIFY_"
-TIMEOUT_S = 10.0
-_TIMEOUT = urllib3.Timeout(connect=5.0, read=TIMEOUT_S)
 _TLS = ("starttls", "tls", "none")
 # Slack refuses a longer section.
 _SLACK_CHARACTERS = 2900
@@ -39,14 +35,6 @@ class Channel(Protocol):
 
     def send(self, outcome: Outcome) -> None:
         """Tell it; any fault is raised."""
-
-
-class _RefusedError(Exception):
-    """A server answered, and not with success."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        super().__init__(f"it answered with status {status}")
 
 
 @dataclass(frozen=True)
@@ -74,20 +62,7 @@ class Webhook:
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        pool = urllib3.PoolManager(
-            timeout=_TIMEOUT,
-            retries=False,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        )
-
-        def post() -> None:
-            # Redirects are not followed: they would carry the token elsewhere.
-            answer = pool.request("POST", self.url, body=json.dumps(body, default=str).encode(), headers=headers)
-            if answer.status >= 300:
-                raise _RefusedError(answer.status)
-
-        with_retries(post, _is_transient)
+        send("POST", self.url, json.dumps(body, default=str).encode(), headers)
 
 
 @dataclass(frozen=True)
@@ -123,14 +98,14 @@ class Email:
         message["From"], message["To"] = self.sender, ", ".join(self.to)
         message["Subject"] = " ".join(f"[visionyard] {outcome.title}".split())
         message.set_content("\n".join([outcome.title, "", *outcome.lines()]) + "\n")
-        with_retries(lambda: self._deliver(message), _is_transient)
+        with_retries(lambda: self._deliver(message), _is_transient_fault_of_mail)
 
     def _deliver(self, message: EmailMessage) -> None:
-        context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+        context = ssl.create_default_context(cafile=authorities())
         if self.tls == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(self.host, self.port, timeout=TIMEOUT_S, context=context)
+            server: smtplib.SMTP = smtplib.SMTP_SSL(self.host, self.port, timeout=READ_TIMEOUT_S, context=context)
         else:
-            server = smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_S)
+            server = smtplib.SMTP(self.host, self.port, timeout=READ_TIMEOUT_S)
         with server:
             if self.tls == "starttls":
                 server.starttls(context=context)
@@ -222,24 +197,20 @@ def notify(outcome: Outcome, channels: list[Channel]) -> list[str]:
     for channel in channels:
         try:
             channel.send(outcome)
-        except (_RefusedError, HTTPError, OSError, smtplib.SMTPException) as error:
+        except (RefusedError, HTTPError, OSError, smtplib.SMTPException) as error:
             problems.append(f"not told by {channel.name}: {_reason(error)}")
     return problems
 
 
-def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, _RefusedError):
-        return error.status >= 500 or error.status == 429
+def _is_transient_fault_of_mail(error: BaseException) -> bool:
     if isinstance(error, smtplib.SMTPResponseException):
         return 400 <= error.smtp_code < 500
-    if isinstance(error, HTTPError):
-        return is_transient_connection_fault(error)
     return isinstance(error, (smtplib.SMTPServerDisconnected, ConnectionError, TimeoutError))
 
 
 def _reason(error: Exception) -> str:
     """Return what happened in words of our own: those of a library may hold an address or a password."""
-    if isinstance(error, _RefusedError):
+    if isinstance(error, RefusedError):
         return f"{error}; check the address and the token"
     if isinstance(error, HTTPError):
         return connection_fault(error)

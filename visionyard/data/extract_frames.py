@@ -111,10 +111,10 @@ def extract_frames(
     _check(settings)
     manifest = read_manifest(sources, "sources")
     keys = _clip_keys(sources)
-    workers = Workers.for_clips(len(keys))
     tally = _Tally(clip_count=len(keys))
     with resumable_folder(target, of=_digest_of_all(sources, settings)) as work:
         results = ClipResults(work)
+        workers = Workers.for_clips(len(keys) - len(results.known_numbers))
         pool = DecoderPool(
             workers.process_count,
             command=decoder_command,

@@ -31,32 +31,16 @@ class VideoInfo:
     """What the header of a video declares.
 
     Attributes:
-        container: FFmpeg's name of the container, such as `mov,mp4,m4a,3gp,3g2,mj2`.
         codec: FFmpeg's name of the codec, such as `h264`.
-        coded_width: Pixels, before rotation.
-        coded_height: Pixels, before rotation.
         rate_hz: Declared frames per second; 25 when nothing is declared.
         declared_frame_count: 0 when not declared.
         declared_duration_s: None when not declared for the video stream itself.
     """
 
-    container: str
     codec: str
-    coded_width: int
-    coded_height: int
     rate_hz: Fraction
     declared_frame_count: int
     declared_duration_s: float | None
-
-
-def probe_video(path: Path) -> VideoInfo:
-    """Read a video's header without decoding.
-
-    Raises:
-        MediaError: Not a readable video; names the file and why.
-    """
-    with open_video(path) as (container, stream):
-        return video_info(container, stream)
 
 
 @contextmanager
@@ -130,10 +114,7 @@ def video_info(container: Any, stream: Any) -> VideoInfo:
     """Return what an opened video declares."""
     rate = stream.average_rate or stream.guessed_rate or _FALLBACK_RATE_HZ
     return VideoInfo(
-        container=container.format.name,
         codec=stream.codec_context.name,
-        coded_width=stream.codec_context.width,
-        coded_height=stream.codec_context.height,
         rate_hz=Fraction(rate) if rate > 0 else _FALLBACK_RATE_HZ,
         declared_frame_count=int(stream.frames),
         declared_duration_s=_declared_duration_s(container, stream),

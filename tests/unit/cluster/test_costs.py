@@ -146,11 +146,15 @@ def test_a_push_replaces_the_group_of_its_run(cost: RunCost, monkeypatch: pytest
     assert sent.body.decode() == exposition(cost)
 
 
-def test_a_gateway_that_refuses_or_is_away_is_told(cost: RunCost):
+def test_a_gateway_that_refuses_or_is_away_is_told(cost: RunCost, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("visionyard.storage.base._FIRST_WAIT_S", 0.001)
     with http_stand_in(400) as gateway:
         assert push(cost, gateway.url) == [f"the cost was not pushed to {gateway.url}: it answered with status 400"]
     (problem,) = push(cost, gateway.url)
     assert "the connection was refused" in problem
+    with http_stand_in(503, 502, 200) as gateway:
+        assert push(cost, gateway.url) == []
+    assert len(gateway.sent) == 3
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow and Alembic warn of their own dependencies

@@ -12,7 +12,7 @@ from kfp import dsl
 
 from tests.fixtures.http_stand_in import http_stand_in
 from tests.fixtures.smtp_stand_in import smtp_stand_in
-from visionyard.cluster import notifications
+from visionyard.cluster import sending
 from visionyard.cluster.notifications import channels_from, notify, slack_message
 from visionyard.cluster.outcome import Outcome, read_outcome
 from visionyard.cluster.run_end import _run_root, tell_end
@@ -152,7 +152,7 @@ def test_a_server_that_does_not_answer_costs_its_time_limit(failed: Outcome, mon
 
     import urllib3
 
-    monkeypatch.setattr(notifications, "_TIMEOUT", urllib3.Timeout(connect=0.2, read=0.2))
+    monkeypatch.setattr(sending, "_TIMEOUT", urllib3.Timeout(connect=0.2, read=0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()

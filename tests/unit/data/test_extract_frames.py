@@ -264,7 +264,9 @@ def test_a_shard_is_on_disk_before_what_it_was_made_of_goes(
         assert steps[3 * number : 3 * number + 3] == [f"{name}.jsonl", f"{name}.tar", f"{number + 1} noted"]
 
 
-def test_what_was_lost_with_the_power_is_decoded_again(five_clips: Path, tmp_path: Path) -> None:
+def test_what_was_lost_with_the_power_is_decoded_again(
+    five_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0)
     shutil.rmtree(tmp_path / "frames")
     log, work = tmp_path / "log", tmp_path / ".frames.partial"
@@ -279,8 +281,12 @@ def test_what_was_lost_with_the_power_is_decoded_again(five_clips: Path, tmp_pat
         extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0)
     images = work / "clips" / "000001.images"
     images.write_bytes(bytes(images.stat().st_size))
+    asked: list[int] = []
+    for_clips = Workers.for_clips
+    monkeypatch.setattr(Workers, "for_clips", lambda clip_count: asked.append(clip_count) or for_clips(clip_count))
     assert extract_frames(five_clips, tmp_path / "frames", rate_hz=5.0, decoder_command=command) == expected
     assert log.read_text().split() == ["b.mkv"]
+    assert asked == [1]  # all cores are for it
 
 
 def test_another_rate_does_not_go_on_with_the_frames_of_the_first(
