@@ -17,8 +17,6 @@ from visionyard.errors import MediaError
 # Two threads keep two cores busy with decoding; four images each are in memory, so that neither waits for the disk.
 DECODE_THREADS = 2
 _WINDOW = 8
-# The largest image that is decoded at all has 540 MB of pixels; a longer file is something else.
-MAX_IMAGE_BYTES = 600 << 20
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def loaded_in_order(
 
 
 def _load(tree: SourceTree, image: SourceImage, class_map: ClassMap | None) -> LoadedImage:
-    stored = stored_image(image.data() if image.data else _read(tree, image.file))
+    stored = stored_image(image.data() if image.data else tree.read_image(image.file))
     if image.mask_file is None or class_map is None:
         return LoadedImage(stored)
     try:
@@ -83,12 +81,6 @@ def _load(tree: SourceTree, image: SourceImage, class_map: ClassMap | None) -> L
     except MediaError as error:
         mask, problems = None, [_unlabelled("unreadable_mask", image.mask_file, str(error))]
     return LoadedImage(stored, mask, tuple(problems))
-
-
-def _read(tree: SourceTree, file: SourceFile) -> bytes:
-    if file.size > MAX_IMAGE_BYTES:
-        raise MediaError(f"the file has {file.size} bytes, expected at most {MAX_IMAGE_BYTES}")
-    return tree.path(file.name).read_bytes()
 
 
 def _load_mask(
@@ -99,7 +91,7 @@ def _load_mask(
             "whether the mask is turned as its image's EXIF orientation says cannot be told; save the image upright"
         )
         return None, [_unlabelled("mask_of_turned_image", file, message)]
-    ids, unknown = class_map.class_ids(LabelPicture.decode(_read(tree, file)))
+    ids, unknown = class_map.class_ids(LabelPicture.decode(tree.read_image(file)))
     if ids.shape != (stored.height, stored.width):
         message = (
             f"the mask is of {ids.shape[1]}x{ids.shape[0]} px, its image as displayed of {stored.width}x{stored.height}"

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.fixtures.source_files import MP4, clips, items, photo, write
 from visionyard import events
-from visionyard.data import image_loading
 from visionyard.data.artifacts import read_manifest, read_problems
+from visionyard.data.formats import source_tree
 from visionyard.data.ingest import ingest
 from visionyard.data.items import Box
 from visionyard.data.shards import read_blob
@@ -187,7 +187,7 @@ def test_bad_images_are_left_out_and_told(tmp_path: Path, target: Path) -> None:
 
 
 def test_an_oversized_file_is_not_read(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_loading, "MAX_IMAGE_BYTES", len(photo(1)) + 100)
+    monkeypatch.setattr(source_tree, "MAX_IMAGE_BYTES", len(photo(1)) + 100)
     ingest(write(tmp_path / "s", {"a/1.jpg": photo(1), "b/1.jpg": photo(2, (400, 300))}), target)
     assert codes(target) == {"b/1.jpg": "unreadable_image"}
 

@@ -196,7 +196,7 @@ def _labels(tree: SourceTree, masks: list[_ObjectMask], one_class: str, problems
 
 def _read_mask(tree: SourceTree, file: SourceFile, problems: Problems) -> Mask | None:
     try:
-        levels = LabelPicture.decode(tree.path(file.name).read_bytes()).levels
+        levels = LabelPicture.decode(tree.read_image(file)).levels
     except MediaError as error:
         problems.add("unreadable_mask", file.name, f"{error}; left out")
         return None

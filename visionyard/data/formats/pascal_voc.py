@@ -60,36 +60,38 @@ def _tell_masks(tree: SourceTree, problems: Problems) -> None:
         problems.add("segmentation_left_out", folder, message + "images_semantic_masks")
 
 
-def _object_masks(tree: SourceTree) -> dict[PurePosixPath, str]:
+def _object_masks(tree: SourceTree) -> dict[PurePosixPath, SourceFile]:
     """Return the picture of object numbers for each image, by the folder above its own and its name."""
     return {
-        file.path.parent.parent / file.path.stem: file.name
+        file.path.parent.parent / file.path.stem: file
         for file in tree.images()
         if file.path.parent.name == _OBJECT_MASKS
     }
 
 
-def _with_masks(tree: SourceTree, picture: str, boxes: list[RawBox], count: int, problems: Problems) -> list[RawBox]:
+def _with_masks(
+    tree: SourceTree, picture: SourceFile, boxes: list[RawBox], count: int, problems: Problems
+) -> list[RawBox]:
     """Return boxes with the masks of the objects that a picture shows.
 
     Args:
         tree: The source.
-        picture: Name of the picture.
+        picture: The picture.
         boxes: Their items end with the number of the object.
         count: Objects in the label file, those left out included.
         problems: Where to note.
     """
     try:
-        levels = LabelPicture.decode(tree.path(picture).read_bytes()).levels
+        levels = LabelPicture.decode(tree.read_image(picture)).levels
     except MediaError as error:
-        problems.add("unreadable_mask", picture, f"{error}; its boxes are kept without masks")
+        problems.add("unreadable_mask", picture.name, f"{error}; its boxes are kept without masks")
         return boxes
     found = np.unique(levels) if levels.ndim == 2 else np.zeros(0)
     unknown = [int(number) for number in found if count < number != _VOID]
     if levels.ndim != 2 or unknown:
         shown = f"the numbers {unknown[:5]}" if unknown else "colours"
         message = f"it holds {shown}, expected those of {count} objects; its boxes are kept without masks"
-        problems.add("unreadable_mask", picture, message)
+        problems.add("unreadable_mask", picture.name, message)
         return boxes
     numbers = [int(box.item.rpartition(" ")[2]) for box in boxes]
     return [
@@ -147,7 +149,7 @@ def _items(tree: SourceTree, splits: dict[str, Split], problems: Problems) -> It
 
 
 def _read_labels(
-    tree: SourceTree, name: str, picture: str | None, difficult_count: Counter[str], problems: Problems
+    tree: SourceTree, name: str, picture: SourceFile | None, difficult_count: Counter[str], problems: Problems
 ) -> ImageLabels | None:
     size_wh: tuple[int, int] | None = None
     boxes: list[RawBox] = []

@@ -19,7 +19,7 @@ import numpy as np
 
 from visionyard import events
 from visionyard.data.class_masks import UNLABELLED_ID, row_parts
-from visionyard.data.formats.class_maps import MapEntry, parse_class_map
+from visionyard.data.formats.class_maps import MAX_MAP_BYTES, MapEntry, parse_class_map
 from visionyard.data.formats.label_pictures import MAX_LEVEL, ClassMap, Colour, LabelPicture
 from visionyard.data.formats.reading import Reading, SourceFormat, SourceImage, split_of_path
 from visionyard.data.formats.source_tree import SourceFile, SourceTree
@@ -185,6 +185,8 @@ def _images(pairing: _Pairing, problems: Problems) -> Iterator[SourceImage]:
 
 
 def _entries(tree: SourceTree, file: SourceFile) -> list[MapEntry]:
+    if file.size > MAX_MAP_BYTES:
+        raise DataError(f"{file.name}: has {file.size} bytes, expected a class map of at most {MAX_MAP_BYTES}")
     try:
         return parse_class_map(tree.path(file.name).read_text(encoding="utf-8-sig"), file.name)
     except UnicodeDecodeError:
@@ -214,7 +216,7 @@ def _survey(tree: SourceTree, pairing: _Pairing, *, has_colours: bool) -> tuple[
     for done, file in enumerate(masks, 1):
         events.progress(done, len(masks), unit="mask", label="looking for classes")
         try:
-            picture = LabelPicture.decode(tree.path(file.name).read_bytes())
+            picture = LabelPicture.decode(tree.read_image(file))
         except MediaError:
             continue  # told when it is read for its image
         if has_colours and (picture.has_channels or picture.palette is not None):

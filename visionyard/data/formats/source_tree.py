@@ -19,8 +19,10 @@ from visionyard.data.media import (
     is_image_type,
     sniff_media_type,
 )
-from visionyard.errors import DataError
+from visionyard.errors import DataError, MediaError
 
+# The largest image that is decoded at all has 540 MB of pixels; a longer file is something else.
+MAX_IMAGE_BYTES = 600 << 20
 # Beside dot files, what Windows, macOS and network drives leave about.
 LITTER = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir"}
 
@@ -94,6 +96,19 @@ class SourceTree:
     def path(self, name: str) -> Path:
         """Return where a file of the source lies on disk."""
         return self.root / name
+
+    def read_image(self, file: SourceFile) -> bytes:
+        """Return the bytes of an image, or of a picture of labels.
+
+        Raises:
+            MediaError: It is larger than any that is decoded, or gone.
+        """
+        if file.size > MAX_IMAGE_BYTES:
+            raise MediaError(f"the file has {file.size} bytes, expected at most {MAX_IMAGE_BYTES}")
+        try:
+            return self.path(file.name).read_bytes()
+        except FileNotFoundError:
+            raise MediaError("it went away after the folder was listed") from None
 
     def with_extension(self, *extensions: str) -> list[SourceFile]:
         """Return the files whose name ends so, letter case aside."""

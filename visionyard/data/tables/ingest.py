@@ -26,7 +26,7 @@ from visionyard.data.artifacts import CLIPS, IMAGES, PROBLEMS, write_manifest
 from visionyard.data.formats.reading import split_of_folder
 from visionyard.data.items import Problems, write_json_lines
 from visionyard.data.tables.conversion import as_plain, as_type
-from visionyard.data.tables.profiles import Profile
+from visionyard.data.tables.profiles import MOST_DISTINCT, Profile
 from visionyard.data.tables.schema import (
     MANIFEST_KEY,
     Column,
@@ -187,13 +187,18 @@ def _schema(
     """Return the columns with their types and roles; what is odd about them is noted.
 
     Raises:
-        ConfigError: The target cannot be learnt as asked.
+        ConfigError: The target cannot be learnt as asked, or a column has too many categories.
     """
     columns = []
     for name, profile in profiles.items():
         rule = rules.columns.get(name)
         shown, evidence = types[name]
         given = rule.values if rule else []
+        if shown == "categorical" and not given and profile.has_more_distinct:
+            raise ConfigError(
+                f"columns.{name}.type = 'categorical': it has more than {MOST_DISTINCT} different values; list the "
+                "categories under values, or give type text"
+            )
         values: Iterable[str] = (given or profile.distinct) if shown == "categorical" else ()
         role = _role(name, target, rules)
         columns.append(Column(name, shown, role, evidence, tuple(sorted(values)), profile.missing_count))

@@ -17,7 +17,7 @@ _NUMBER_SHARE = 0.95
 _MOST_CATEGORIES = 1000
 _CATEGORY_SHARE = 0.5
 _FEW_CATEGORIES = 20
-_DISTINCT_KEPT = 10_000
+MOST_DISTINCT = 10_000
 _SHOWN_CATEGORIES = 5
 
 
@@ -86,7 +86,7 @@ class Profile:
             self.is_whole = self.is_whole and bool(pc.all(pc.equal(pc.floor(finite), finite)).as_py())
         if not self.has_more_distinct:
             self.distinct.update(map(str, present.unique().to_pylist()))
-            self.has_more_distinct = len(self.distinct) > _DISTINCT_KEPT
+            self.has_more_distinct = len(self.distinct) > MOST_DISTINCT
 
     def _add_texts(self, present: Any) -> None:
         from pyarrow import compute as pc
@@ -125,7 +125,7 @@ class Profile:
             shown = ", ".join(sorted(self.distinct)[:_SHOWN_CATEGORIES])
             more = ", ..." if distinct > _SHOWN_CATEGORIES else ""
             return "categorical", f"{why}; {distinct} different ones: {shown}{more}"
-        than = f"more than {_DISTINCT_KEPT}" if self.has_more_distinct else str(distinct)
+        than = f"more than {MOST_DISTINCT}" if self.has_more_distinct else str(distinct)
         return "text", f"{why}; {than} different ones among {self.value_count}"
 
     def is_constant(self) -> bool:
@@ -134,7 +134,7 @@ class Profile:
 
     def is_like_an_id(self) -> bool:
         """Return whether each row has a value of its own: texts, or whole numbers without a gap."""
-        is_unique = len(self.distinct) >= min(self.value_count, _DISTINCT_KEPT) and self.value_count > _FEW_CATEGORIES
+        is_unique = len(self.distinct) >= min(self.value_count, MOST_DISTINCT) and self.value_count > _FEW_CATEGORIES
         if not is_unique or self.fixed_type == "boolean":
             return False
         is_text = self.number_count < _NUMBER_SHARE * self.value_count or self.has_leading_zeros

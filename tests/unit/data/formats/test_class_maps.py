@@ -74,7 +74,6 @@ def test_one_class_may_have_several_colours() -> None:
         pytest.param("l.json", '["road", " "]', r"l\.json: a class has an empty name", id="an empty name"),
         pytest.param("l.json", '{"": 3}', r"l\.json: a class has an empty name", id="a number without a name"),
         pytest.param("l.csv", "name,id\n\n\ncar\n", r"line 4 has 1 values", id="blank lines count"),
-        pytest.param("l.txt", "x" * (2 << 20), r"has 2097152 characters", id="huge"),
         pytest.param("l.txt", "".join(f"c{n}\n" for n in range(256)), r"more than 255 classes", id="256 classes"),
     ],
 )

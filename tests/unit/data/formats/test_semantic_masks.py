@@ -189,6 +189,12 @@ def test_lossy_masks_are_refused_by_name(scan: Scan) -> None:
         read(tree, Problems())
 
 
+def test_a_class_map_of_any_length_is_not_read(scan: Scan) -> None:
+    files = {"images/a.jpg": JPG, "masks/a.png": mask(0, 1), "classes.txt": "x" * (2 << 20)}
+    with pytest.raises(DataError, match=r"classes\.txt: has 2097152 bytes, expected a class map of at most"):
+        read(scan(files), Problems())
+
+
 def test_images_alone_are_refused(scan: Scan) -> None:
     with pytest.raises(DataError, match="found 1 images and no mask of the same name; expected images with a mask"):
         read(scan({"images/a.jpg": JPG}), Problems())

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from visionyard.data.formats import SourceTree
+from visionyard.data.formats import SourceTree, source_tree
 from visionyard.data.formats.source_tree import report_unused
 from visionyard.data.items import Problems
-from visionyard.errors import DataError
+from visionyard.errors import DataError, MediaError
 
 
 def codes(problems: Problems) -> dict[str, str]:
@@ -122,3 +122,15 @@ def test_empty_files(make_source: Any) -> None:
     problems = Problems()
     report_unused(SourceTree.scan(root, problems), problems, wants_clips=True)
     assert codes(problems) == {"a.mp4": "empty_file", "b.jpg": "empty_file"}
+
+
+def test_an_image_that_is_too_large_or_gone_is_not_read(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = scan({"a.jpg": "", "b.png": ""})
+    large, gone = tree.images()
+    tree.path(gone.name).unlink()
+    with pytest.raises(MediaError, match="it went away after the folder was listed"):
+        tree.read_image(gone)
+    assert tree.read_image(large) == tree.path("a.jpg").read_bytes()
+    monkeypatch.setattr(source_tree, "MAX_IMAGE_BYTES", large.size - 1)
+    with pytest.raises(MediaError, match=f"the file has {large.size} bytes, expected at most {large.size - 1}"):
+        tree.read_image(large)

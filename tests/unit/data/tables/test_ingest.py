@@ -165,6 +165,13 @@ def test_numbers_are_one_class_however_they_are_written(tmp_path: Path, schema: 
     assert noted(tmp_path)["row_without_target"] == "x"
 
 
+def test_more_categories_than_are_counted_are_refused(tmp_path: Path) -> None:
+    content = column([f"v{number}" for number in range(10_001)])
+    files = {"t.csv": content, "schema.yaml": "columns: {x: {type: categorical}}"}
+    with pytest.raises(ConfigError, match=r"columns\.x\.type = 'categorical': it has more than 10000 different values"):
+        bring(tmp_path, files)
+
+
 @pytest.mark.parametrize("is_parquet", [False, True], ids=["CSV", "Parquet"])
 def test_infinite_numbers_are_missing_and_told(tmp_path: Path, is_parquet: bool) -> None:
     numbers = ["1.5", "1e999", "-1e999", "2.5"] * 6
