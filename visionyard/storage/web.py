@@ -103,8 +103,10 @@ class WebStore(Store):
                 if response.status == 206 or not wanted:
                     return bytes(response.read(decode_content=False))
                 # A server without ranges sends all; what is before the offset is read and dropped.
-                skipped = response.read(offset, decode_content=False) if offset else b""
-                return bytes(response.read(size, decode_content=False)) if len(skipped) == offset else b""
+                left = offset
+                while left and (skipped := response.read(min(left, CHUNK_BYTES), decode_content=False)):
+                    left -= len(skipped)
+                return b"" if left else bytes(response.read(size, decode_content=False))
 
         return self._call(read)
 

@@ -1,5 +1,7 @@
 """Which version a name means: tags, and ids of which the first digits do."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from visionyard import storage
 from visionyard.data.versions.layout import (
     MANIFEST_SUFFIX,
@@ -9,6 +11,7 @@ from visionyard.data.versions.layout import (
     parse_tag,
     tag_address,
 )
+from visionyard.data.versions.packs import THREADS
 from visionyard.errors import ArtifactError, ConfigError, StorageError
 
 _ID_DIGITS = 64
@@ -50,12 +53,13 @@ def list_tags(store: str) -> dict[Tag, str]:
     Raises:
         StorageError: The store refused or timed out.
     """
-    tags: dict[Tag, str] = {}
+    tags: list[Tag] = []
     for info in storage.list_objects(storage.join(store, TAGS)):
         name, _, tag = info.key.partition("/")
         if not name.startswith(".") and tag and not tag.startswith("."):
-            tags[Tag(name, tag)] = read_tag(store, Tag(name, tag))
-    return tags
+            tags.append(Tag(name, tag))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(tags, pool.map(lambda tag: read_tag(store, tag), tags), strict=True))
 
 
 def read_tag(store: str, tag: Tag) -> str:

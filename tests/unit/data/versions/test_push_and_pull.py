@@ -108,6 +108,13 @@ def test_progress_ends_with_all_bytes_of_the_folder(make_dataset: Make, tmp_path
     assert told[-1] == (size_bytes, size_bytes)
 
 
+def test_what_a_killed_writer_left_in_the_folder_is_no_part_of_the_version(make_dataset: Make, tmp_path: Path) -> None:
+    folder, store = make_dataset("first"), str(tmp_path / "store")
+    version = push(folder, store).version
+    (folder / ".problems.jsonl.partial").write_bytes(b"half")
+    assert push(folder, store).version == version
+
+
 def test_pushes_at_the_same_time(store: str, make_dataset: Make, tmp_path: Path) -> None:
     folders = [make_dataset(f"d{number}", changed=range(10 * number)) for number in range(4)] * 2
     with ThreadPoolExecutor(8) as pool:
