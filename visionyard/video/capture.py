@@ -176,10 +176,17 @@ def _record(
             container.mux(stream.encode(frame))
             frame_count += 1
         else:
-            raise MediaError(
-                f"{device.name}: the pictures ended after {last_s:.1f} of {seconds:g} s; this clip is not kept; "
-                + ("is it still plugged in and in reach?" if device.is_live else "take a longer file, or fewer seconds")
-            )
+            # The last picture is taken to be shown as long as the others.
+            end_s = last_s * frame_count / (frame_count - 1) if frame_count > 1 else 0.0
+            if end_s < seconds - float(_TICK_S):
+                raise MediaError(
+                    f"{device.name}: the pictures ended after {end_s:.1f} of {seconds:g} s; this clip is not kept; "
+                    + (
+                        "is it still plugged in and in reach?"
+                        if device.is_live
+                        else "take a longer file, or fewer seconds"
+                    )
+                )
         container.mux(stream.encode())
     return RecordedClip(path, last_s, frame_count, brightness / frame_count)
 

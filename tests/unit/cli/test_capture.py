@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_whole_clips_only(camera: Path, tmp_path: Path, monkeypatc
 def test_a_device_that_ends_is_told(camera: Path, tmp_path: Path) -> None:
     result = run("--classes", "a", "--seconds", 4, "--device", camera, "--out", tmp_path / "data", "--no-wait")
     assert isinstance(result.exception, MediaError)
-    assert "ended after 1.9 of 4 s" in str(result.exception)
+    assert "ended after 2.0 of 4 s" in str(result.exception)
     assert clips(tmp_path / "data") == ["a/a-001.mp4"]
 
 

@@ -304,6 +304,24 @@ def test_too_many_connections_are_turned_away_and_room_comes_back(
     assert status == 200
 
 
+def test_a_thread_that_cannot_be_started_takes_no_room(
+    config: ReceiverConfig, starts: Starts, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(receiver_module, "CONNECTION_COUNT", 1)
+    with serving(config, starts, clock) as server:
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            ask(server, method="GET", path="/health")
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert ask(server, method="GET", path="/health")[0] == 200
+    assert "can't start new thread" in capsys.readouterr().err
+
+
 def test_a_state_of_another_version_is_refused(config: ReceiverConfig, starts: Starts):
     Path(config.state).write_text('{"schema_version": 2, "models": {}}')
     with pytest.raises(ArtifactError, match="not the state of a receiver of this version"):

@@ -183,9 +183,17 @@ def test_an_interrupted_clip_is_gone(error: type[BaseException], make_clip: Make
 
 def test_a_file_that_is_too_short_is_told(make_clip: MakeClip, tmp_path: Path) -> None:
     device = find_device(str(make_clip(count=8)))
-    with pytest.raises(MediaError, match=r"ended after 0\.7 of 2 s; this clip is not kept; take a longer file"):
+    with pytest.raises(MediaError, match=r"ended after 0\.8 of 2 s; this clip is not kept; take a longer file"):
         record_clip(device, tmp_path / "out", "a", seconds=2.0)
     assert list((tmp_path / "out" / "a").iterdir()) == []
+
+
+def test_a_file_gives_as_many_clips_as_it_holds(make_clip: MakeClip, tmp_path: Path) -> None:
+    device = find_device(str(make_clip(count=20)))
+    clips = [record_clip(device, tmp_path, "a", seconds=1.0, after_s=start_s) for start_s in (0.0, 1.0)]
+    assert [(clip.path.name, clip.frame_count) for clip in clips] == [("a-001.mp4", 10), ("a-002.mp4", 10)]
+    with pytest.raises(MediaError, match=r"ended after 0\.0 of 1 s"):
+        record_clip(device, tmp_path, "a", seconds=1.0, after_s=2.0)
 
 
 @pytest.fixture
