@@ -18,7 +18,8 @@ To each of the first pictures one altered copy is planted, of one kind in turn:
     overlay     a filled or clear box with text on 2 to 7 % of the picture
 
 A clean item is one without a planted copy; a false alarm is a clean item in any confirmed pair. Growth: the search for
-candidates alone, on sketches drawn from those of the pictures with 4 % of their bits flipped.
+candidates alone, on the sketches of the pictures again and again, each time with other bits, so that the share of
+images that are alike stays the same.
 """
 
 import argparse
@@ -45,7 +46,6 @@ from visionyard.data.shards import Blob, ShardWriter, read_blob
 TILE_PX = 96
 SIZES_WH = ((320, 240), (384, 288), (400, 400), (480, 360), (360, 480), (640, 480))
 KINDS = ("neighbour", "reencode", "crop", "flip", "brightness", "rescale", "overlay")
-FLIPPED_SHARE = 0.04
 
 
 def tiles_of(shared: Path) -> list[np.ndarray]:
@@ -234,23 +234,25 @@ def encoded(picture: np.ndarray, quality: int) -> bytes:
     return cv2.imencode(".jpg", np.ascontiguousarray(picture), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def drawn(sketches: Sketches, count: int) -> Sketches:
-    """Return `count` sketches drawn from these, with some bits flipped."""
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, sketches.count, count)
+def repeated(sketches: Sketches, count: int) -> Sketches:
+    """Return `count` sketches: these again and again, each time with other bits, so that no two times are alike.
 
-    def noisy(values: np.ndarray) -> np.ndarray:
+    The share of images that have a near-duplicate thus stays what it is, whatever the count.
+    """
+    rng = np.random.default_rng(0)
+    rows = np.arange(count) % sketches.count
+
+    def scrambled(values: np.ndarray) -> np.ndarray:
         result = sketching._scratch((count, *values.shape[1:]))
-        for start in range(0, count, 4096):
-            part = np.asarray(values[rows[start : start + 4096]])
-            flips = np.packbits(rng.random((*part.shape, 8), dtype=np.float32) < FLIPPED_SHARE, axis=-1)[..., 0]
-            result[start : start + 4096] = part ^ flips
+        for start in range(0, count, sketches.count):
+            part = np.asarray(values[rows[start : start + sketches.count]])
+            result[start : start + len(part)] = part ^ rng.integers(0, 256, values.shape[-1], dtype=np.uint8)
         return result
 
     return Sketches(
         thumbnails=sketches.thumbnails,
-        prints=noisy(sketches.prints),
-        descriptors=noisy(sketches.descriptors),
+        prints=scrambled(sketches.prints),
+        descriptors=scrambled(sketches.descriptors),
         points=np.asarray(sketches.points)[rows],
         corner_counts=sketches.corner_counts[rows],
         has_structure=sketches.has_structure[rows],
@@ -295,7 +297,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     growth = {}
     for count in map(int, filter(None, options.growth.split(","))):
-        many = drawn(sketches, count)
+        many = repeated(sketches, count)
         began = time.process_time()
         candidate_pairs(many)
         growth[count] = round(time.process_time() - began, 1)
