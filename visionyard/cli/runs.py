@@ -10,9 +10,11 @@ from rich.table import Table
 from visionyard.cli.words import format_duration
 from visionyard.cluster.kfp_api import KfpApi, find_server
 from visionyard.cluster.runs import ENDED, TaskState, task_states
-from visionyard.errors import ConfigError, VisionyardError
+from visionyard.errors import ConfigError, NoAnswerError, VisionyardError
 
 POLL_S = 5.0
+# A run goes on while the server restarts, or a port-forward is made anew.
+PATIENCE_S = 600.0
 _COLOURS = {"SUCCEEDED": "green", "SKIPPED": "green", "FAILED": "red", "CANCELED": "yellow", "RUNNING": "cyan"}
 # As many as are looked through for a shortened id.
 _LOOKED_THROUGH = 200
@@ -20,9 +22,17 @@ _LAST_LINES = 15
 
 
 def list_command(host: str, namespace: str, *, experiment: str, most: int, console: Console) -> None:
-    """Print the newest runs."""
+    """Print the newest runs.
+
+    Raises:
+        ConfigError: There is no such experiment.
+        VisionyardError: The server cannot be reached.
+    """
     api = KfpApi(find_server(host, namespace))
-    found = api.runs(experiment_id=api.ensure_experiment(experiment) if experiment else "", most=most)
+    experiment_id = api.find_experiment(experiment) if experiment else ""
+    if experiment and not experiment_id:
+        raise ConfigError(f"{experiment}: no such experiment; `visionyard runs list` alone lists the runs of all")
+    found = api.runs(experiment_id=experiment_id, most=most)
     table = Table(box=None)
     table.add_column("id", no_wrap=True, overflow="fold")
     for heading in ("name", "state", "created", "took"):
@@ -46,10 +56,22 @@ def watch_command(host: str, namespace: str, run: str, *, console: Console) -> i
 
 
 def watch(api: KfpApi, run_id: str, *, console: Console) -> int:
-    """Print each change of a run's stages until it ends; return 0 when it succeeded, else 1."""
+    """Print each change of a run's stages until it ends; return 0 when it succeeded, else 1.
+
+    Raises:
+        VisionyardError: The server refuses, or has not answered for `PATIENCE_S`.
+    """
     seen: dict[str, str] = {}
+    last_answer_s = float("-inf")
     while True:
-        run = api.run(run_id)
+        try:
+            run = api.run(run_id)
+        except NoAnswerError:
+            if time.monotonic() - last_answer_s > PATIENCE_S:
+                raise
+            time.sleep(POLL_S)
+            continue
+        last_answer_s = time.monotonic()
         for task in task_states(run):
             if seen.get(task.name) != task.state:
                 seen[task.name] = task.state

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import certifi
 import urllib3
 
-from visionyard.errors import VisionyardError
+from visionyard.errors import NoAnswerError, VisionyardError
 from visionyard.storage import shown
 
 HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"
@@ -94,21 +94,23 @@ class KfpApi:
 
     def ensure_experiment(self, name: str) -> str:
         """Return the id of an experiment, which is made when there is none."""
-        if found := self._experiments(name):
-            return str(found[0]["experiment_id"])
+        if found := self.find_experiment(name):
+            return found
         try:
             made = self._call("POST", "experiments", body={"display_name": name, **self._namespace()})
         except VisionyardError:
             # Another may have made it in between: then its name is refused.
-            if found := self._experiments(name):
-                return str(found[0]["experiment_id"])
+            if found := self.find_experiment(name):
+                return found
             raise
         return str(made["experiment_id"])
 
-    def _experiments(self, name: str) -> list[dict[str, Any]]:
+    def find_experiment(self, name: str) -> str:
+        """Return the id of an experiment; empty when there is none."""
         equal = {"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]}
         query = {"filter": json.dumps(equal), **self._namespace()}
-        return list(self._call("GET", "experiments", query=query).get("experiments", []))
+        found = self._call("GET", "experiments", query=query).get("experiments", [])
+        return str(found[0]["experiment_id"]) if found else ""
 
     def create_run(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a run and return it."""
@@ -187,7 +189,7 @@ class KfpApi:
             )
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            raise VisionyardError(
+            raise NoAnswerError(
                 f"{host}: no answer from Kubeflow Pipelines ({type(reason).__name__}: {reason}); check the address, "
                 "the network and that its API server runs"
             ) from None

@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 from tests.fixtures.kfp_stub import KfpStub, kfp_stub
 from visionyard.cli import runs
 from visionyard.cli.app import app
-from visionyard.errors import ConfigError, VisionyardError
+from visionyard.cluster.kfp_api import KfpApi
+from visionyard.errors import ConfigError, NoAnswerError, VisionyardError
 
 # The pipeline is compiled once in this process: what is made for one command is kept for the next.
 
@@ -154,6 +155,36 @@ def test_runs_are_listed_watched_and_cancelled_by_the_first_letters_of_their_id(
         _invoke("runs", "watch", "a")
     with pytest.raises(ConfigError, match="x: no run begins so"):
         _invoke("runs", "cancel", "x")
+
+
+def test_a_list_makes_no_experiment(stub: KfpStub):
+    with pytest.raises(ConfigError, match="parst: no such experiment"):
+        _invoke("runs", "list", "--experiment", "parst")
+    assert stub.changes() == []
+
+
+def test_watching_outlives_a_server_that_restarts(stub: KfpStub, monkeypatch: pytest.MonkeyPatch):
+    _add_run(stub, "aaa-1", "RUNNING")
+    read, answers = KfpApi.run, iter(["there", "gone", "gone", "ended"])
+
+    def run(api: KfpApi, run_id: str) -> dict[str, Any]:
+        answer = next(answers)
+        if answer == "gone":
+            raise NoAnswerError("no answer from Kubeflow Pipelines")
+        if answer == "ended":
+            stub.runs["aaa-1"]["state"] = "SUCCEEDED"
+        return read(api, run_id)
+
+    monkeypatch.setattr(KfpApi, "run", run)
+    assert _invoke("runs", "watch", "aaa").exit_code == 0
+    answers = iter(["gone"])
+    with pytest.raises(NoAnswerError):
+        _invoke("runs", "watch", "aaa")
+    monkeypatch.setattr(runs, "PATIENCE_S", 0.0)
+    stub.runs["aaa-1"]["state"] = "RUNNING"
+    answers = iter(["there", "gone"])
+    with pytest.raises(NoAnswerError):
+        _invoke("runs", "watch", "aaa")
 
 
 def test_logs_are_those_of_the_failed_stages_or_of_the_one_named(stub: KfpStub):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.kfp_stub import KfpStub
 from visionyard.cluster.kfp_api import KfpApi, Server, find_server
-from visionyard.errors import VisionyardError
+from visionyard.errors import NoAnswerError, VisionyardError
 
 
 def test_the_environment_names_the_server_and_whom_it_is_asked_as(tmp_path: Path):
@@ -53,7 +53,7 @@ def test_an_experiment_that_another_makes_meanwhile_is_taken(stub: KfpStub, monk
 
 def test_a_closed_port_is_told_with_the_host():
     with pytest.raises(
-        VisionyardError, match=r"http://127.0.0.1:9: no answer from Kubeflow Pipelines .*check the address"
+        NoAnswerError, match=r"http://127.0.0.1:9: no answer from Kubeflow Pipelines .*check the address"
     ):
         KfpApi(Server("http://127.0.0.1:9")).create_run({})
 
