@@ -1,6 +1,11 @@
 """The Kubernetes API that is busy, restarts, refuses or is not there; on a real HTTP server."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,3 +68,21 @@ def test_a_server_that_is_not_there_is_told() -> None:
         cluster = cluster_at(server.url)
     with pytest.raises(NoAnswerError, match=r"^http://127\.0\.0\.1:\d+: the cluster does not answer .*KUBECONFIG"):
         cluster.list(POD)
+
+
+def test_a_cluster_is_connected_as_the_kubeconfig_says(tmp_path: Path) -> None:
+    # In a process of its own: the package reads KUBECONFIG when it is imported.
+    program = "from visionyard.cluster.deploy.kube import POD, Cluster; cluster = Cluster.connect(); "
+    program += "print(cluster.namespace, cluster.list(POD))"
+    with http_stand_in(503, 200) as server:
+        context = {"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "yard"}}
+        users = [{"name": "u", "user": {"token": "s3cret"}}]
+        clusters = [{"name": "c", "cluster": {"server": server.url}}]
+        config = {"current-context": "c", "contexts": [context], "clusters": clusters, "users": users}
+        (tmp_path / "config").write_text(json.dumps(config))
+        environment = {**os.environ, "KUBECONFIG": str(tmp_path / "config")}
+        ended = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+    assert ended.stdout == "yard []\n"
+    assert [sent.headers["authorization"] for sent in server.sent] == ["Bearer s3cret"] * 2
