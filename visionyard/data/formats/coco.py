@@ -64,8 +64,8 @@ class _File:
         rows: From an image id to its number, in the order in which ids occurred.
         owners: For each annotation the number of its image's id.
         starts: For each annotation its first byte.
-        stops: For each annotation the byte behind it.
-        annotation_ids: Of those that have a number.
+        sizes: For each annotation its bytes.
+        annotation_ids: Of those that have a number, until they are checked.
     """
 
     name: str
@@ -75,9 +75,9 @@ class _File:
     has_annotations: bool = False
     unread_ids: set[Hashable] = field(default_factory=set)
     rows: dict[Hashable, int] = field(default_factory=dict)
-    owners: "array[int]" = field(default_factory=lambda: array("q"))
+    owners: "array[int]" = field(default_factory=lambda: array("I"))
     starts: "array[int]" = field(default_factory=lambda: array("q"))
-    stops: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("I"))
     annotation_ids: "array[int]" = field(default_factory=lambda: array("q"))
 
     @property
@@ -205,7 +205,7 @@ def _add_annotation(file: _File, each: JsonValue, is_told: set[str], problems: P
     else:
         file.owners.append(file.rows.setdefault(image_id, len(file.rows)))
         file.starts.append(each.start)
-        file.stops.append(each.stop)
+        file.sizes.append(each.stop - each.start)
         file.categories.use(each.value["category_id"])
         annotation_id = each.value.get("id")
         if type(annotation_id) is int and abs(annotation_id) < 1 << 63:
@@ -240,6 +240,7 @@ def _check_ids(file: _File, problems: Problems) -> None:
     if len(repeated := ids[repeats > 1]):
         message = f"{len(repeated)} ids stand more than once, such as {repeated[0]}; all annotations are kept"
         problems.add("duplicate_annotation_id", file.name, message)
+    del file.annotation_ids[:]
 
 
 def _items(tree: SourceTree, files: list[_File], problems: Problems) -> Iterator[SourceImage]:
@@ -273,8 +274,8 @@ class _Annotations:
 
     def __init__(self, tree: SourceTree, file: _File) -> None:
         self._path, self._file = tree.path(file.name), file
-        owners = np.asarray(file.owners, np.int64)
-        self._order = np.argsort(owners, kind="stable")
+        owners = np.asarray(file.owners, np.uint32)
+        self._order = np.argsort(owners, kind="stable").astype(np.uint32)
         self._bounds = np.searchsorted(owners[self._order], np.arange(len(file.rows) + 1))
 
     def labels_of(self, entry: _Entry, problems: Problems) -> ImageLabels:
@@ -286,8 +287,9 @@ class _Annotations:
         if places:
             with self._path.open("rb") as stream:
                 for place in places:
-                    values = read_value(stream, file.starts[place], file.stops[place])
-                    item = f"annotation {str(values['id'])[:40]}" if "id" in values else f"byte {file.starts[place]}"
+                    start = file.starts[place]
+                    values = read_value(stream, start, start + file.sizes[place])
+                    item = f"annotation {str(values['id'])[:40]}" if "id" in values else f"byte {start}"
                     box = read_box(values, item, file.name, file.categories, problems)
                     boxes += [box] if box else []
         has_faults = len(boxes) < len(places) or entry.image_id in file.unread_ids
