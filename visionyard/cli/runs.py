@@ -2,22 +2,21 @@
 
 import time
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from visionyard.cli.words import format_duration
 from visionyard.cluster.kfp_api import KfpApi, find_server
-from visionyard.cluster.runs import ENDED, TaskState, task_states
+from visionyard.cluster.runs import ENDED, TaskState, failure_of, run_state, task_states
 from visionyard.errors import ConfigError, NoAnswerError, VisionyardError
 
 POLL_S = 5.0
 # A run goes on while the server restarts, or a port-forward is made anew.
 PATIENCE_S = 600.0
-_COLOURS = {"SUCCEEDED": "green", "SKIPPED": "green", "FAILED": "red", "CANCELED": "yellow", "RUNNING": "cyan"}
-# As many as are looked through for a shortened id.
-_LOOKED_THROUGH = 200
+_COLOURS = {"SUCCEEDED": "green", "CACHED": "green", "FAILED": "red", "CANCELED": "yellow", "RUNNING": "cyan"}
+# More than begin with the same letters; each is answered with its whole pipeline.
+_LOOKED_THROUGH = 20
 _LAST_LINES = 15
 
 
@@ -33,20 +32,20 @@ def list_command(host: str, namespace: str, *, experiment: str, most: int, conso
     if experiment and not experiment_id:
         raise ConfigError(f"{experiment}: no such experiment; `visionyard runs list` alone lists the runs of all")
     found = api.runs(experiment_id=experiment_id, most=most)
-    table = Table(box=None)
-    table.add_column("id", no_wrap=True, overflow="fold")
-    for heading in ("name", "state", "created", "took"):
-        table.add_column(heading)
+    if not found:
+        console.print("no runs")
+        return
+    # No table: that would break names and ids where the terminal is narrow, or there is none.
+    console.print(_row("id", "state", "created", "took", "name"), style="bold", soft_wrap=True)
     for run in found:
-        state = str(run.get("state", ""))
-        table.add_row(
-            str(run["run_id"]),
-            str(run.get("display_name", "")),
-            f"[{_COLOURS.get(state, 'white')}]{state}[/]",
-            str(run.get("created_at", "")),
-            _took(str(run.get("created_at", "")), str(run.get("finished_at", "") or "")),
-        )
-    console.print(table if found else "no runs")
+        state, created = run_state(run), str(run.get("created_at", ""))
+        took = _took(created, str(run.get("finished_at", "") or ""))
+        row = _row(str(run["run_id"]), state, created[:16].replace("T", " "), took, str(run.get("display_name", "")))
+        console.print(row, style=_COLOURS.get(state, ""), markup=False, soft_wrap=True)
+
+
+def _row(run_id: str, state: str, created: str, took: str, name: str) -> str:
+    return f"{run_id:<36}  {state:<9}  {created:<16}  {took:>9}  {name}"
 
 
 def watch_command(host: str, namespace: str, run: str, *, console: Console) -> int:
@@ -61,29 +60,37 @@ def watch(api: KfpApi, run_id: str, *, console: Console) -> int:
     Raises:
         VisionyardError: The server refuses, or has not answered for `PATIENCE_S`.
     """
-    seen: dict[str, str] = {}
+    states: dict[str, str] = {}
+    told: set[str] = set()
     last_answer_s = float("-inf")
     while True:
         try:
+            # Asked for first, so that the tasks of a run that has ended are those of its end.
             run = api.run(run_id)
+            workflow = api.workflow(run_id)
         except NoAnswerError:
             if time.monotonic() - last_answer_s > PATIENCE_S:
                 raise
             time.sleep(POLL_S)
             continue
         last_answer_s = time.monotonic()
-        for task in task_states(run):
-            if seen.get(task.name) != task.state:
-                seen[task.name] = task.state
+        for task in task_states(workflow):
+            # Argo words one and the same wait in several ways, in turn.
+            reason = f"{task.name} {task.state} {task.message.partition(':')[0]}"
+            if states.get(task.name) != task.state or reason not in told:
+                states[task.name] = task.state
+                told.add(reason)
                 console.print(_line(task), soft_wrap=True)
-        state = str(run.get("state", ""))
+        state = run_state(run)
         if state in ENDED:
             break
         time.sleep(POLL_S)
     console.print(f"run {run_id}: {state}", style=_COLOURS.get(state, ""), soft_wrap=True)
-    if state == "SUCCEEDED":
-        return 0
-    _print_reasons(api, run, console)
+    if state in {"SUCCEEDED", "CANCELED"}:
+        return 0 if state == "SUCCEEDED" else 1
+    if said := failure_of(workflow):
+        console.print(said, markup=False, soft_wrap=True)
+    _print_reasons(api, run_id, task_states(workflow), console)
     return 1
 
 
@@ -96,13 +103,15 @@ def logs_command(host: str, namespace: str, run: str, *, stage: str, console: Co
     """
     api = KfpApi(find_server(host, namespace))
     run_id = _full_id(api, run)
-    tasks = task_states(api.run(run_id))
+    tasks = task_states(api.workflow(run_id))
     wanted = stage.replace("_", "-")
     chosen = [task for task in tasks if task.name == wanted] if stage else _failed(tasks)
     if not chosen:
         known = ", ".join(task.name for task in tasks) or "none has started"
         raise ConfigError(f"{stage or 'failed stages'}: there is none in run {run_id}; its stages: {known}")
     for task in chosen:
+        if not task.pods:
+            console.print(f"{task.name}: {_why_no_pod(task)}", markup=False, soft_wrap=True)
         for pod in task.pods:
             console.print(f"== {task.name} ({pod})", style="bold", soft_wrap=True)
             console.print(api.pod_log(run_id, pod), markup=False, soft_wrap=True)
@@ -119,7 +128,8 @@ def cancel_command(host: str, namespace: str, run: str, *, console: Console) -> 
 def _full_id(api: KfpApi, text: str) -> str:
     if len(text) >= 36:
         return text
-    found = [str(run["run_id"]) for run in api.runs(most=_LOOKED_THROUGH) if str(run["run_id"]).startswith(text)]
+    found = [str(run["run_id"]) for run in api.runs(most=_LOOKED_THROUGH, where=("IS_SUBSTRING", "run_id", text))]
+    found = [run_id for run_id in found if run_id.startswith(text)]
     if len(found) == 1:
         return found[0]
     problem = f"{len(found)} runs begin so, give more letters" if found else "no run begins so"
@@ -127,24 +137,31 @@ def _full_id(api: KfpApi, text: str) -> str:
 
 
 def _line(task: TaskState) -> str:
-    took = _took(task.started, task.ended) if task.state in ENDED else ""
-    word = "cached" if task.state == "SKIPPED" else task.state.lower()
-    return f"[{_COLOURS.get(task.state, 'white')}]{word:>10}[/]  {task.name}" + (f"  {took}" if took else "")
+    took = _took(task.started, task.ended) if task.state in {"SUCCEEDED", "FAILED"} else ""
+    words = [f"[{_COLOURS.get(task.state, 'white')}]{task.state.lower():>10}[/]  {task.name}", took]
+    message = escape(task.message) if task.state in {"PENDING", "FAILED"} else ""
+    return "  ".join(word for word in [*words, message] if word)
+
+
+def _why_no_pod(task: TaskState) -> str:
+    if task.state == "CACHED":
+        return "taken from the cache, no pod ran"
+    return f"{task.state.lower()}, no pod ran" + (f": {task.message}" if task.message else "")
 
 
 def _failed(tasks: list[TaskState]) -> list[TaskState]:
     return [task for task in tasks if task.state == "FAILED"]
 
 
-def _print_reasons(api: KfpApi, run: dict[str, Any], console: Console) -> None:
+def _print_reasons(api: KfpApi, run_id: str, tasks: list[TaskState], console: Console) -> None:
     """Print the last lines of each failed stage, where its exit report stands."""
-    for task in _failed(task_states(run)):
+    for task in _failed(tasks):
         if not task.pods:
             continue
         try:
-            lines = api.pod_log(str(run["run_id"]), task.pods[-1]).rstrip().splitlines()
+            lines = api.pod_log(run_id, task.pods[-1]).rstrip().splitlines()
         except VisionyardError as error:
-            console.print(f"{task.name}: its log cannot be read: {error}", markup=False, soft_wrap=True)
+            console.print(f"{task.name}: {error}", markup=False, soft_wrap=True)
             continue
         console.print(f"== {task.name}", style="bold")
         console.print("\n".join(lines[-_LAST_LINES:]), markup=False, soft_wrap=True)

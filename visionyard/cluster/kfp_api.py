@@ -25,6 +25,8 @@ COOKIE_VARIABLE = "VISIONYARD_KFP_COOKIE"
 TOKEN_PATH_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 (a variable's name)
 _TOKEN_PATH = Path("/var/run/secrets/kubeflow/pipelines/token")
 _PAGE_SIZE = 200
+# Of what a server says in a failure: it repeats itself at length.
+_MOST_SAID = 240
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=60.0)
 _RETRIES = urllib3.Retry(total=3, backoff_factor=0.5, allowed_methods={"GET"}, status_forcelist=(502, 503, 504))
 _ADVICE = {
@@ -92,6 +94,12 @@ class KfpApi:
         ca_certs = os.environ.get("SSL_CERT_FILE") or certifi.where()
         self._pool = urllib3.PoolManager(headers=headers, timeout=_TIMEOUT, retries=_RETRIES, ca_certs=ca_certs)
 
+    def find_experiment(self, name: str) -> str:
+        """Return the id of an experiment; empty when there is none."""
+        query = {"filter": _filter("EQUALS", "display_name", name), **self._namespace()}
+        found = self._call("GET", "experiments", query=query).get("experiments", [])
+        return str(found[0]["experiment_id"]) if found else ""
+
     def ensure_experiment(self, name: str) -> str:
         """Return the id of an experiment, which is made when there is none."""
         if found := self.find_experiment(name):
@@ -105,24 +113,37 @@ class KfpApi:
             raise
         return str(made["experiment_id"])
 
-    def find_experiment(self, name: str) -> str:
-        """Return the id of an experiment; empty when there is none."""
-        equal = {"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]}
-        query = {"filter": json.dumps(equal), **self._namespace()}
-        found = self._call("GET", "experiments", query=query).get("experiments", [])
-        return str(found[0]["experiment_id"]) if found else ""
-
     def create_run(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a run and return it."""
         return self._call("POST", "runs", body=body)
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """Return a run with its tasks."""
+        """Return a run."""
         return self._call("GET", f"runs/{quote(run_id, safe='')}")
 
-    def runs(self, *, experiment_id: str = "", most: int = 20) -> list[dict[str, Any]]:
-        """Return the newest runs, newest first."""
+    def workflow(self, run_id: str) -> dict[str, Any]:
+        """Return the Argo workflow that a run became, as KFP last saw it; empty: it has not begun.
+
+        KFP offers it by this older path only.
+        """
+        detail = self._call("GET", f"runs/{quote(run_id, safe='')}", version="v1beta1")
+        text = detail.get("pipeline_runtime", {}).get("workflow_manifest", "")
+        found: dict[str, Any] = json.loads(text) if text else {}
+        return found
+
+    def runs(
+        self, *, experiment_id: str = "", most: int = 20, where: tuple[str, str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the newest runs, newest first; each with its whole pipeline, so ask for few.
+
+        Args:
+            experiment_id: Only runs of this experiment.
+            most: How many, up to 200.
+            where: Operation, field and value of a filter, such as `("EQUALS", "state", "SUCCEEDED")`.
+        """
         query = {"experiment_id": experiment_id} if experiment_id else self._namespace()
+        if where:
+            query = {**query, "filter": _filter(*where)}
         answer = self._call("GET", "runs", query={"page_size": str(most), "sort_by": "created_at desc", **query})
         return list(answer.get("runs", []))
 
@@ -131,9 +152,21 @@ class KfpApi:
         self._call("POST", f"runs/{quote(run_id, safe='')}:terminate")
 
     def pod_log(self, run_id: str, pod_name: str) -> str:
-        """Return what a pod of a run printed; KFP offers it by this older path only."""
+        """Return what a pod of a run printed; KFP offers it by this older path only.
+
+        Raises:
+            VisionyardError: The pod is gone or has not begun, or the server cannot be reached.
+        """
         path = f"/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes/{quote(pod_name, safe='')}/log"
-        return self._send("GET", path).decode("utf-8", errors="replace")
+        text = self._send("GET", path).decode("utf-8", errors="replace")
+        if refused := _log_refusal(text):
+            # A single-user installation looks for pods in no namespace, and so shows archived logs only (KFP 2.17).
+            raise VisionyardError(
+                f"pod {pod_name}: its log cannot be read: {refused[:_MOST_SAID]}; while the pod is there: "
+                f"`kubectl logs {pod_name} --container main`; when it is gone, the stage's exit report is below "
+                "`events` in the store"
+            )
+        return text
 
     def schedules(self) -> Iterator[dict[str, Any]]:
         """Yield all recurring runs."""
@@ -152,21 +185,30 @@ class KfpApi:
         return self._call("POST", "recurringruns", body=body)
 
     def delete_schedule(self, schedule_id: str) -> None:
-        """Remove a recurring run; runs that it started stay."""
-        self._call("DELETE", f"recurringruns/{quote(schedule_id, safe='')}")
+        """Remove a recurring run; runs that it started stay, and go on."""
+        # Its workflows are owned by it: by itself Kubernetes would delete those too, in the middle of their work.
+        # Servers older than KFP 2.16 know no such option and delete them.
+        query = {"propagation_policy": "ORPHAN"}
+        self._call("DELETE", f"recurringruns/{quote(schedule_id, safe='')}", query=query)
 
     def _namespace(self) -> dict[str, str]:
         return {"namespace": self.server.namespace} if self.server.namespace else {}
 
     def _call(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        version: str = "v2beta1",
     ) -> dict[str, Any]:
-        data = self._send(method, f"/apis/v2beta1/{path}", query=query, body=body)
+        data = self._send(method, f"/apis/{version}/{path}", query=query, body=body)
         try:
             answer = json.loads(data or b"{}")
         except ValueError:
             raise VisionyardError(
-                f"{shown(self.server.host)}: answered {method} /apis/v2beta1/{path} with something that is no JSON "
+                f"{shown(self.server.host)}: answered {method} /apis/{version}/{path} with something that is no JSON "
                 f"({data[:60]!r}); often a sign-in page: {_ADVICE[401]}"
             ) from None
         if not isinstance(answer, dict):
@@ -196,6 +238,26 @@ class KfpApi:
         if answer.status >= 300:
             raise VisionyardError(_refusal(host, method, path, answer.status, answer.data))
         return bytes(answer.data)
+
+
+def _filter(operation: str, key: str, value: str) -> str:
+    """Return a filter as a parameter of a query.
+
+    The server undoes the encoding of the query a second time, so a plain `+` or `%41` in a name would become another.
+    """
+    predicate = {"operation": operation, "key": key, "string_value": value}
+    return quote(json.dumps({"predicates": [predicate]}), safe="")
+
+
+def _log_refusal(text: str) -> str:
+    """Return why a log could not be read, which the server says in its place with status 200; empty: it is a log."""
+    try:
+        content = json.loads(text) if text.startswith('{"error_') else None
+    except ValueError:
+        return ""
+    if not isinstance(content, dict) or not content.keys() <= {"error_message", "error_details"}:
+        return ""
+    return str(content.get("error_message", ""))
 
 
 def _refusal(host: str, method: str, path: str, status: int, data: bytes) -> str:

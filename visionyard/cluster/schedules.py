@@ -264,9 +264,9 @@ def delete_schedules(api: KfpApi, names: Iterable[str]) -> list[str]:
 
 
 def last_success(api: KfpApi, schedule: Declared) -> str:
-    """Return when a run of a schedule last succeeded, as the API writes it; empty: none of its newest hundred did."""
-    runs = api.runs(experiment_id=schedule.experiment_id, most=100)
-    return max((str(run.get("finished_at", "")) for run in runs if run.get("state") == "SUCCEEDED"), default="")
+    """Return when a run of a schedule last succeeded, as the API writes it; empty: none did."""
+    runs = api.runs(experiment_id=schedule.experiment_id, most=3, where=("EQUALS", "state", "SUCCEEDED"))
+    return max((str(run.get("finished_at", "")) for run in runs), default="")
 
 
 def is_stale(schedule: Declared, succeeded_at: str, now: datetime | None = None) -> bool:

@@ -11,9 +11,6 @@ from visionyard.cluster.profiles import Profile
 from visionyard.cluster.runs import ENDED
 from visionyard.cluster.submit import submit_package
 
-# One run of a model at a time: far fewer than these have been started after one that is still on its way.
-_LOOKED_AT = 200
-
 
 @dataclass(frozen=True)
 class KfpStarter:
@@ -54,5 +51,5 @@ class KfpStarter:
         Raises:
             VisionyardError: The server cannot be reached or refuses.
         """
-        newest = self.api.runs(experiment_id=self.api.ensure_experiment(self.experiment), most=_LOOKED_AT)
-        return any(run.get("run_id") == run_id and run.get("state") not in ENDED for run in newest)
+        found = self.api.runs(most=1, where=("EQUALS", "run_id", run_id))
+        return any(run.get("state") not in ENDED for run in found)

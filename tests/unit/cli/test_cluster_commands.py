@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.fixtures.argo import omitted, pod_of, task, workflow
 from tests.fixtures.kfp_stub import KfpStub, kfp_stub
 from visionyard.cli import runs
 from visionyard.cli.app import app
@@ -117,17 +118,21 @@ def test_a_source_that_only_the_cluster_reaches_is_told_with_the_way_out(
 
 def test_waiting_follows_the_run_and_says_why_it_failed(folder: Path, stub: KfpStub):
     def answer(method: str, path: str, query: dict[str, str], body: dict[str, Any]) -> Any:
-        found = KfpStub.answer(stub, method, path, query, body)
         if method == "GET" and path.startswith("/apis/v2beta1/runs/"):
-            stub.logs[found["run_id"], "pod-1"] = "much\ntrain_model failed (out_of_memory): 8 GiB\nWhat to do: less\n"
-            details = [{"display_name": "train-model", "state": "FAILED", "pod_name": "pod-1"}]
-            found |= {"state": "FAILED", "run_details": {"task_details": details}}
-        return found
+            run_id = path.rpartition("/")[2]
+            failed = task("train-model", "Failed", tries=[("", "main: Error (exit code 1)")])
+            stub.workflows[run_id] = workflow(task("ingest-dataset", tries=()), failed, omitted("export-model"))
+            said = "much\ntrain_model failed (out_of_memory): 8 GiB\nWhat to do: less\n"
+            stub.logs[run_id, pod_of("train-model")] = said
+            stub.runs[run_id]["state"] = "FAILED"
+        return KfpStub.answer(stub, method, path, query, body)
 
     stub.answer = answer  # type: ignore[method-assign]
     result = _invoke("submit", "run.yaml", "--fresh", "--wait")
     assert result.exit_code == 1
-    assert "failed  train-model" in result.output
+    assert "cached  ingest-dataset\n" in result.output
+    assert "failed  train-model  21 s  main: Error (exit code 1)" in result.output
+    assert "skipped  export-model\n" in result.output
     assert "train_model failed (out_of_memory): 8 GiB" in result.output
 
 
@@ -138,23 +143,49 @@ def _add_run(stub: KfpStub, run_id: str, state: str, **more: Any) -> None:
         "experiment_id": "e",
         "state": state,
         "created_at": "2026-11-01T00:00:00Z",
+        "finished_at": "1970-01-01T00:00:00Z",
         **more,
     }
+
+
+def test_why_a_stage_waits_is_told_once_and_a_cancelled_run_is_no_failed_one(
+    stub: KfpStub, monkeypatch: pytest.MonkeyPatch
+):
+    _add_run(stub, "aaa-1", "RUNNING", state_history=[{"state": "RUNNING"}])
+    # Argo words one and the same wait in two ways, in turn.
+    words = iter(["", "ErrImagePull: no host", "ImagePullBackOff: x", "ErrImagePull: no host", "ImagePullBackOff: x"])
+
+    def wait(_seconds: float) -> None:
+        said = next(words, None)
+        if said is None:
+            stub.runs["aaa-1"] |= {"state": "FAILED", "state_history": [{"state": "CANCELING"}, {"state": "FAILED"}]}
+        else:
+            stub.workflows["aaa-1"] = workflow(task("train-model", "Running", tries=[("Pending", said)]))
+
+    monkeypatch.setattr(runs.time, "sleep", wait)
+    result = _invoke("runs", "watch", "aaa")
+    assert result.exit_code == 1
+    assert [line.strip() for line in result.output.splitlines()] == [
+        "pending  train-model",
+        "pending  train-model  ErrImagePull: no host",
+        "pending  train-model  ImagePullBackOff: x",
+        "run aaa-1: CANCELED",
+    ]
 
 
 def test_runs_are_listed_watched_and_cancelled_by_the_first_letters_of_their_id(stub: KfpStub):
     _add_run(stub, "aaa-1", "SUCCEEDED", finished_at="2026-11-01T00:02:05Z")
     _add_run(stub, "abb-2", "RUNNING")
     listed = _invoke("runs", "list").output
-    assert "name-aaa-1" in listed
-    assert "2 m 05 s" in listed
+    assert "aaa-1                                 SUCCEEDED  2026-11-01 00:00   2 m 05 s  name-aaa-1\n" in listed
     assert _invoke("runs", "watch", "aaa").exit_code == 0
     assert "asked to stop" in _invoke("runs", "cancel", "abb").output
     assert stub.runs["abb-2"]["state"] == "CANCELING"
     with pytest.raises(ConfigError, match="a: 2 runs begin so, give more letters"):
         _invoke("runs", "watch", "a")
-    with pytest.raises(ConfigError, match="x: no run begins so"):
-        _invoke("runs", "cancel", "x")
+    for unknown in ("x", "b-2"):
+        with pytest.raises(ConfigError, match=f"{unknown}: no run begins so"):
+            _invoke("runs", "cancel", unknown)
 
 
 def test_a_list_makes_no_experiment(stub: KfpStub):
@@ -188,20 +219,22 @@ def test_watching_outlives_a_server_that_restarts(stub: KfpStub, monkeypatch: py
 
 
 def test_logs_are_those_of_the_failed_stages_or_of_the_one_named(stub: KfpStub):
-    details = [
-        {"display_name": "train-model", "state": "FAILED", "pod_name": "pod-1"},
-        {"display_name": "export-model", "state": "SUCCEEDED", "pod_name": "pod-2"},
-    ]
-    _add_run(stub, "aaa-1", "FAILED", run_details={"task_details": details})
-    stub.logs["aaa-1", "pod-1"], stub.logs["aaa-1", "pod-2"] = "[trained]", "[exported]"
+    failed, cached = task("train-model", "Failed"), task("ingest-dataset", tries=())
+    _add_run(stub, "aaa-1", "FAILED")
+    stub.workflows["aaa-1"] = workflow(cached, failed, task("export-model"))
+    stub.logs["aaa-1", pod_of("train-model")] = "[trained]"
+    stub.logs["aaa-1", pod_of("export-model")] = '{"error": "of its own"}'
     assert "[trained]" in _invoke("runs", "logs", "aaa").output
     named = _invoke("runs", "logs", "aaa", "export_model").output
-    assert "[exported]" in named
+    assert '{"error": "of its own"}' in named
     assert "[trained]" not in named
-    with pytest.raises(ConfigError, match=r"deploy_model: there is none .* its stages: export-model, train-model"):
+    assert "ingest-dataset: taken from the cache, no pod ran" in _invoke("runs", "logs", "aaa", "ingest_dataset").output
+    with pytest.raises(
+        ConfigError, match=r"deploy_model: there is none .* its stages: export-model, ingest-dataset, train-model"
+    ):
         _invoke("runs", "logs", "aaa", "deploy_model")
-    del stub.logs["aaa-1", "pod-1"]
-    with pytest.raises(VisionyardError, match="the pod is gone"):
+    del stub.logs["aaa-1", pod_of("train-model")]
+    with pytest.raises(VisionyardError, match=r"its log cannot be read.*Failed to read logs.*below `events`"):
         _invoke("runs", "logs", "aaa")
 
 

@@ -51,6 +51,21 @@ def test_an_experiment_that_another_makes_meanwhile_is_taken(stub: KfpStub, monk
     assert [KfpApi(Server(stub.host)).ensure_experiment("parts")] == list(stub.experiments)
 
 
+@pytest.mark.parametrize("name", ["a+b", "50%", "%41", 'a "b" & c', "Prüfung"])
+def test_an_experiment_is_found_again_whatever_its_name(name: str, stub: KfpStub):
+    api = KfpApi(Server(stub.host))
+    assert api.find_experiment(name) == ""
+    assert api.ensure_experiment(name) == api.ensure_experiment(name) == api.find_experiment(name)
+
+
+def test_a_run_has_no_workflow_until_it_begins(stub: KfpStub):
+    api = KfpApi(Server(stub.host))
+    stub.runs["r"] = {}
+    assert api.workflow("r") == {}
+    stub.workflows["r"] = {"metadata": {"name": "w"}}
+    assert api.workflow("r") == {"metadata": {"name": "w"}}
+
+
 def test_a_closed_port_is_told_with_the_host():
     with pytest.raises(
         NoAnswerError, match=r"http://127.0.0.1:9: no answer from Kubeflow Pipelines .*check the address"

@@ -107,6 +107,16 @@ def test_what_an_interrupted_apply_left_twice_is_made_one(api: KfpApi, stub: Kfp
     assert len(stub.schedules) == 1
 
 
+def test_runs_of_a_schedule_that_is_replaced_or_deleted_go_on(api: KfpApi, stub: KfpStub):
+    apply_schedules(api, _file("a"), _request)
+    old = next(iter(stub.schedules))
+    stub.runs["r"] = {"run_id": "r", "recurring_run_id": old, "state": "RUNNING"}
+    apply_schedules(api, _file("a", cron="0 4 * * *"), _request)
+    delete_schedules(api, ["a"])
+    assert stub.schedules == {}
+    assert list(stub.runs) == ["r"]
+
+
 def test_only_pruning_removes_and_only_what_is_ours_and_of_the_group(api: KfpApi, stub: KfpStub):
     apply_schedules(api, _file("a", "b"), _request)
     apply_schedules(api, ScheduleFile(group="others", schedules=_file("c").schedules), _request)
