@@ -13,7 +13,7 @@ import numpy as np
 
 from visionyard.data.artifacts import IMAGES, SHARDS, read_manifest, read_problems
 from visionyard.data.dataset import DATASET, Dataset, Sample
-from visionyard.data.items import SPLITS, Box, Item, Problem, Split, Task, read_json_lines
+from visionyard.data.items import SPLITS, Box, Item, Problem, Task, read_json_lines
 from visionyard.data.media import EXTENSIONS, HEAD_BYTES, sniff_media_type
 from visionyard.data.shards import Blob, read_blob
 from visionyard.errors import ArtifactError, DataError
@@ -179,8 +179,3 @@ def extension_of(data: bytes) -> str:
     if media_type is None or media_type not in EXTENSIONS:
         raise DataError(f"not an image of a known format: {data[:8]!r}")
     return EXTENSIONS[media_type][0]
-
-
-def splits_of(images: Iterator[LabelledImage]) -> set[Split | None]:
-    """Return the splits that occur; None for images without one."""
-    return {image.item.published_split for image in images}

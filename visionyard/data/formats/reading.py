@@ -22,7 +22,7 @@ _SPLIT_FOLDERS: tuple[tuple[re.Pattern[str], Split], ...] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawBox:
     """A box as the label file has it.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from visionyard.data.formats.source_tree import LITTER
 from visionyard.data.items import Problems
-from visionyard.data.labelled import LabelledSet, splits_of
+from visionyard.data.labelled import LabelledSet
 from visionyard.data.writers.writing import TargetFormat, split_folder, write_image
 from visionyard.errors import DataError
 
@@ -19,7 +19,7 @@ def write(labelled: LabelledSet, folder: Path, _problems: Problems) -> None:
     """
     for name in labelled.classes:
         _check_name(name)
-    splits = splits_of(labelled.images())
+    splits = {image.item.published_split for image in labelled.images()}
     if None in splits and len(splits) > 1:
         raise DataError(
             f"{labelled.label}: some images have a split and others have none, which class folders cannot say; write "
