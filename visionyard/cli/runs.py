@@ -1,5 +1,6 @@
 """`visionyard runs`: list, watch, logs, cancel."""
 
+import re
 import time
 from datetime import datetime
 
@@ -18,6 +19,8 @@ _COLOURS = {"SUCCEEDED": "green", "CACHED": "green", "FAILED": "red", "CANCELED"
 # More than begin with the same letters; each is answered with its whole pipeline.
 _LOOKED_THROUGH = 20
 _LAST_LINES = 15
+# What KFP's launcher says of its work, before a stage and after it, when it is no error.
+_LAUNCHER = re.compile(r"[IW]\d{4} \d\d:\d\d:\d\d\.\d+ ")
 
 
 def list_command(host: str, namespace: str, *, experiment: str, most: int, console: Console) -> None:
@@ -164,7 +167,8 @@ def _print_reasons(api: KfpApi, run_id: str, tasks: list[TaskState], console: Co
             console.print(f"{task.name}: {error}", markup=False, soft_wrap=True)
             continue
         console.print(f"== {task.name}", style="bold")
-        console.print("\n".join(lines[-_LAST_LINES:]), markup=False, soft_wrap=True)
+        told = [line for line in lines if not _LAUNCHER.match(line)]
+        console.print("\n".join(told[-_LAST_LINES:]), markup=False, soft_wrap=True)
 
 
 def _took(start: str, end: str) -> str:

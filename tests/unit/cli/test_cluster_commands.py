@@ -123,7 +123,9 @@ def test_waiting_follows_the_run_and_says_why_it_failed(folder: Path, stub: KfpS
             failed = task("train-model", "Failed", tries=[("", "main: Error (exit code 1)")])
             stub.workflows[run_id] = workflow(task("ingest-dataset", tries=()), failed, omitted("export-model"))
             said = "much\ntrain_model failed (out_of_memory): 8 GiB\nWhat to do: less\n"
-            stub.logs[run_id, pod_of("train-model")] = said
+            launcher = "I1122 02:17:47.203340      15 launcher_v2.go:867] Executing uploadOutputArtifacts attempt: 1\n"
+            last = "F1122 02:17:47.298976      15 main.go:130] failed to execute component: exit status 1\n"
+            stub.logs[run_id, pod_of("train-model")] = said + 30 * launcher + last
             stub.runs[run_id]["state"] = "FAILED"
         return KfpStub.answer(stub, method, path, query, body)
 
@@ -134,6 +136,8 @@ def test_waiting_follows_the_run_and_says_why_it_failed(folder: Path, stub: KfpS
     assert "failed  train-model  21 s  main: Error (exit code 1)" in result.output
     assert "skipped  export-model\n" in result.output
     assert "train_model failed (out_of_memory): 8 GiB" in result.output
+    assert "launcher_v2.go" not in result.output
+    assert "failed to execute component: exit status 1" in result.output
 
 
 def _add_run(stub: KfpStub, run_id: str, state: str, **more: Any) -> None:
