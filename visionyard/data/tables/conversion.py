@@ -1,5 +1,6 @@
 """Columns of a batch in one of three Arrow types (string, double, boolean), null where a value is missing."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,6 +78,8 @@ def _texts(values: Any) -> Any:
     def text(value: float | bool | None) -> str | None:
         if value is None or isinstance(value, bool):
             return None if value is None else str(value).lower()
+        if not math.isfinite(value):
+            return None
         return str(int(value)) if value.is_integer() else str(value)
 
     return pa.array([text(value) for value in values.to_pylist()], pa.string())

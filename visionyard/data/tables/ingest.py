@@ -199,7 +199,7 @@ def _schema(
                 f"columns.{name}.type = 'categorical': it has more than {MOST_DISTINCT} different values; list the "
                 "categories under values, or give type text"
             )
-        values: Iterable[str] = (given or profile.distinct) if shown == "categorical" else ()
+        values: Iterable[str] = (given or _categories(profile, shown)) if shown == "categorical" else ()
         role = _role(name, target, rules)
         columns.append(Column(name, shown, role, evidence, tuple(sorted(values)), profile.missing_count))
         _note_oddities(profile, columns[-1], table.files[0].name, problems)
@@ -230,19 +230,20 @@ def _with_task(columns: list[Column], rules: SchemaFile, profile: Profile) -> Ta
     if task == "classification":
         if profile.has_more_distinct:
             raise ConfigError(f"task = 'classification': the target {target.name!r} has too many different values")
-        values = target.values or tuple(sorted(_class_names(profile, target)))
+        values = target.values or tuple(sorted(_categories(profile, target.type)))
         columns[position] = Column(target.name, "categorical", "target", target.evidence, values, target.missing_count)
     return TableSchema(task, tuple(columns))
 
 
-def _class_names(profile: Profile, target: Column) -> set[str]:
-    """Return the values of a target as classes: numbers and booleans in the form that `as_type` gives them."""
+def _categories(profile: Profile, shown: ColumnType) -> set[str]:
+    """Return the values of a column as categories, in the form in which they are stored (1, not 1.0 or True)."""
     import pyarrow as pa
 
-    values = sorted(profile.distinct)
-    if target.type == "numeric":
-        return set(as_type(as_type(pa.array(values, pa.string()), "numeric").drop_null(), "categorical").to_pylist())
-    return {value.lower() for value in values} if profile.fixed_type == "boolean" else set(values)
+    texts = pa.array(sorted(profile.distinct), pa.string())
+    values = texts if profile.fixed_type is None else as_type(texts, profile.fixed_type)
+    if shown == "numeric":
+        values = as_type(values, "numeric")
+    return set(as_type(values, "categorical").drop_null().to_pylist())
 
 
 def _note_oddities(profile: Profile, column: Column, file: str, problems: Problems) -> None:
@@ -257,7 +258,7 @@ def _note_oddities(profile: Profile, column: Column, file: str, problems: Proble
         count = profile.value_count - profile.number_count
         message = f"{count} of {profile.value_count} values are no numbers, such as {profile.stray!r}; taken as missing"
         problems.add("not_a_number", file, f"{message}; name their marks under missing, or another type", column.name)
-    if column.type == "numeric" and profile.infinite_count:
+    if "numeric" in {column.type, profile.fixed_type} and profile.infinite_count:
         message = f"{profile.infinite_count} of {profile.value_count} values are infinite; taken as missing"
         problems.add("infinite_number", file, message, column.name)
     if profile.comma_count and profile.comma_count + profile.number_count == profile.value_count:

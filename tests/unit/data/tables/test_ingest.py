@@ -101,6 +101,27 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     assert noted(tmp_path) == {"column_not_supported": "list", "row_without_target": "whole"}
 
 
+@pytest.mark.parametrize("type_", [None, "numeric", "categorical", "boolean"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(pa.array([0, 1, None] * 8), id="whole numbers"),
+        pytest.param(pa.array([0.0, 1.0, float("inf")] * 8), id="doubles"),
+        pytest.param(pa.array([True, False, None] * 8), id="booleans"),
+        pytest.param(pa.array(["0", "1.0", "+1"] * 8), id="texts"),
+        pytest.param(pa.array([2**60, 2**61, 0] * 8), id="large numbers"),
+    ],
+)
+def test_classes_are_named_as_they_are_stored(tmp_path: Path, values: Any, type_: str | None) -> None:
+    given = f"columns: {{x: {{type: {type_}}}}}\n" if type_ else ""
+    files = {"schema.yaml": f"{given}task: classification\ntarget: x"}
+    write(tmp_path / "in", files)
+    parquet.write_table(pa.table({"x": values, "y": pa.array(range(24))}), tmp_path / "in" / "t.parquet")
+    report = bring(tmp_path, {}, target="")
+    assert {row["x"] for row in rows(tmp_path)} == set(report.classes)
+    assert len(report.classes) > 1
+
+
 def test_texts_that_are_no_texts(tmp_path: Path) -> None:
     texts = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\2\0\0\0\4\0\0\0"), pa.py_buffer(b"\x80\x81ok"))
     (tmp_path / "in").mkdir()
