@@ -19,8 +19,8 @@ _COLOURS = {"SUCCEEDED": "green", "CACHED": "green", "FAILED": "red", "CANCELED"
 # More than begin with the same letters; each is answered with its whole pipeline.
 _LOOKED_THROUGH = 20
 _LAST_LINES = 15
-# What KFP's launcher says of its work, before a stage and after it, when it is no error.
-_LAUNCHER = re.compile(r"[IW]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+# What KFP's launcher and Argo say of their work, before a stage and after it, when it is no error.
+_LAUNCHER = re.compile(r"[IW]\d{4} \d\d:\d\d:\d\d\.\d+ |time=\S+ level=(INFO|WARN) .* argo=true")
 
 
 def list_command(host: str, namespace: str, *, experiment: str, most: int, console: Console) -> None:

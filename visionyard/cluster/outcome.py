@@ -141,7 +141,8 @@ def _never_started(name: str, stages: Sequence[Attempt]) -> Problem:
     return Problem(
         name,
         "never_started",
-        f"it never started, and nothing else did{before}: no room for a pod, or an image or a secret is missing",
+        f"it never started, and nothing else did{before}: the run was cancelled, there was no room for a pod, or an "
+        "image or a secret is missing",
         "look at the events of the pods that wait, and at the drivers' pods before them",
     )
 
