@@ -29,7 +29,7 @@ from visionyard.data.media import EXTENSIONS, StoredImage
 from visionyard.data.shards import ShardWriter
 from visionyard.data.tables.ingest import KIND as TABLE_KIND
 from visionyard.data.tables.ingest import TableIngestReport, ingest_table
-from visionyard.digests import canonical_json, digest_of_lines, sha256_bytes, sha256_file
+from visionyard.digests import canonical_json, digest_of_lines, sha256_bytes
 from visionyard.errors import ConfigError, DataError, MediaError
 
 _KEY_LENGTH = 100
@@ -210,7 +210,7 @@ class _Packer:
         )
         reading = source_format.read(tree, self._problems)
         with ShardWriter(self._work / SHARDS, "clips" if source_format.takes_clips else "images") as shards:
-            clips = (self._clip(tree, clip, shards) for clip in reading.clips)
+            clips = (stored for clip in reading.clips if (stored := self._clip(tree, clip, shards)) is not None)
             images = self._images(tree, reading, shards)
             total = reading.item_count
             clip_lines = (clip.to_json() for clip in _with_progress(clips, total, "clip"))
@@ -241,18 +241,22 @@ class _Packer:
                 # Where the bytes lie is a matter of packing; what they are stands in the record's hash.
                 yield canonical_json({key: value for key, value in record.items() if key not in {"blob", "mask_blob"}})
 
-    def _clip(self, tree: SourceTree, clip: SourceClip, shards: ShardWriter) -> Clip:
+    def _clip(self, tree: SourceTree, clip: SourceClip, shards: ShardWriter) -> Clip | None:
         file = clip.file
         media_type = str(file.media_type)
-        path = tree.path(file.name)
-        blob = shards.add(self._key(file.name) + EXTENSIONS[media_type][0], path)
+        try:
+            blob, sha256 = shards.add_file(self._key(file.name) + EXTENSIONS[media_type][0], tree.path(file.name))
+        except FileNotFoundError:
+            message = "it went away after the folder was listed; left out"
+            self._problems.add("unreadable_file", file.name, message)
+            return None
         self.total_bytes += blob.size
         self._seen_classes |= {clip.class_name} if clip.class_name is not None else set()
         self._seen_classes |= {track.class_name for track in clip.tracks or ()}
         return Clip(
             source=file.name,
             group=self._group(file.name),
-            sha256=sha256_file(path),
+            sha256=sha256,
             media_type=media_type,
             blob=blob,
             class_name=clip.class_name,

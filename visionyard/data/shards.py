@@ -9,8 +9,9 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from visionyard.errors import ArtifactError
 
@@ -59,15 +60,27 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def add(self, name: str, data: bytes | Path) -> Blob:
+    def add(self, name: str, data: bytes) -> Blob:
         """Append one file and return where its bytes lie.
 
         Args:
             name: Path inside the tar, ASCII or UTF-8.
-            data: Its bytes, or a file that is copied without being read whole.
+            data: Its bytes.
         """
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
-        return self._append(self._tar_for(size), name, data, size)
+        return self._append(self._tar_for(len(data)), name, io.BytesIO(data), len(data))
+
+    def add_file(self, name: str, path: Path) -> tuple[Blob, str]:
+        """Append a file from disk, read once and never whole; return where its bytes lie, and their SHA-256.
+
+        Args:
+            name: Path inside the tar, ASCII or UTF-8.
+            path: The file.
+        """
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            hashed = _Hashed(stream)
+            blob = self._append(self._tar_for(size), name, hashed, size)
+        return blob, hashed.digest.hexdigest()
 
     def add_together(self, files: Sequence[tuple[str, bytes]]) -> list[Blob]:
         """Append files that must stand in one shard, as the files of a WebDataset sample must.
@@ -79,17 +92,13 @@ class ShardWriter:
             Where the bytes of each lie.
         """
         tar = self._tar_for(sum(_BLOCK_BYTES + _padded(len(data)) for _, data in files))
-        return [self._append(tar, name, data, len(data)) for name, data in files]
+        return [self._append(tar, name, io.BytesIO(data), len(data)) for name, data in files]
 
-    def _append(self, tar: tarfile.TarFile, name: str, data: bytes | Path, size: int) -> Blob:
+    def _append(self, tar: tarfile.TarFile, name: str, data: "io.BytesIO | _Hashed", size: int) -> Blob:
         header = tarfile.TarInfo(name)
         header.size = size
         header.mode = 0o644
-        if isinstance(data, Path):
-            with data.open("rb") as stream:
-                tar.addfile(header, stream)
-        else:
-            tar.addfile(header, io.BytesIO(data))
+        tar.addfile(header, data)
         return Blob(shard=self._shard, offset=tar.offset - _padded(size), size=size)
 
     def _tar_for(self, size: int) -> tarfile.TarFile:
@@ -106,6 +115,18 @@ class ShardWriter:
         if self._tar is not None:
             self._tar.close()
             self._tar = None
+
+
+class _Hashed:
+    """A stream that is hashed as it is read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.digest = stream, sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self.digest.update(data)
+        return data
 
 
 def _padded(size: int) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.fixtures.source_files import MP4, clips, items, photo, write
 from visionyard import events
 from visionyard.data.artifacts import read_manifest, read_problems
-from visionyard.data.formats import source_tree
+from visionyard.data.formats import SourceTree, source_tree
 from visionyard.data.ingest import ingest
 from visionyard.data.items import Box
 from visionyard.data.shards import read_blob
@@ -190,6 +190,28 @@ def test_an_oversized_file_is_not_read(tmp_path: Path, target: Path, monkeypatch
     monkeypatch.setattr(source_tree, "MAX_IMAGE_BYTES", len(photo(1)) + 100)
     ingest(write(tmp_path / "s", {"a/1.jpg": photo(1), "b/1.jpg": photo(2, (400, 300))}), target)
     assert codes(target) == {"b/1.jpg": "unreadable_image"}
+
+
+@pytest.mark.parametrize(
+    ("data", "extension", "code"),
+    [(photo(), "jpg", "unreadable_image"), (MP4, "mp4", "unreadable_file")],
+    ids=["image", "clip"],
+)
+def test_a_file_that_goes_while_others_are_read_is_left_out_and_told(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, extension: str, code: str
+) -> None:
+    source = write(tmp_path / "s", {f"{name}.{extension}": data for name in ("a/stays", "b/goes", "b/stays")})
+    scan = SourceTree.scan
+
+    def scan_and_lose(*arguments: Any, **options: Any) -> SourceTree:
+        tree = scan(*arguments, **options)
+        (Path(source) / f"b/goes.{extension}").unlink()
+        return tree
+
+    monkeypatch.setattr(SourceTree, "scan", scan_and_lose)
+    report = ingest(source, target)
+    assert codes(target) == {f"b/goes.{extension}": code}
+    assert (report.image_count + report.clip_count, report.classes) == (2, ("a", "b"))
 
 
 def test_names_that_would_make_one_key_both_live(tmp_path: Path, target: Path) -> None:

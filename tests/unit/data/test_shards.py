@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from visionyard.data.shards import Blob, ShardWriter, copy_blob, read_blob
+from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError
 
 FILES = {
@@ -38,8 +39,8 @@ def test_a_file_on_disk_is_copied(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"v" * 5000)
     with ShardWriter(tmp_path / "shards", "clips") as writer:
         writer.add("first", b"1")
-        blob = writer.add("film.mp4", tmp_path / "film.mp4")
-    assert blob.size == 5000
+        blob, sha256 = writer.add_file("film.mp4", tmp_path / "film.mp4")
+    assert (blob.size, sha256) == (5000, sha256_bytes(b"v" * 5000))
     copy_blob(tmp_path / "shards", blob, tmp_path / "copy.mp4")
     assert (tmp_path / "copy.mp4").read_bytes() == b"v" * 5000
 
