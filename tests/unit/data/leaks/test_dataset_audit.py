@@ -114,8 +114,9 @@ def empty_frames(tmp_path: Path) -> Path:
 
 def test_photographs_of_one_board_raise_few_alarms(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     ingest(str(shared_data("trashnet-mini")), tmp_path / "sources")
-    # Of 270 photographs two pairs are taken for one: two round lids, and two cans seen from above.
-    assert audit_sources(tmp_path / "sources").cluster_count <= 2
+    certificate = audit_sources(tmp_path / "sources")
+    # Of 270 photographs one pair is taken for one, two cans seen from above; 1 % are the most that may be.
+    assert sum(cluster["count"] for cluster in certificate.clusters) <= 0.01 * 270
 
 
 def test_fields_of_one_blood_smear_photographed_twice_are_found(
