@@ -167,8 +167,16 @@ def _print_reasons(api: KfpApi, run_id: str, tasks: list[TaskState], console: Co
             console.print(f"{task.name}: {error}", markup=False, soft_wrap=True)
             continue
         console.print(f"== {task.name}", style="bold")
-        told = [line for line in lines if not _LAUNCHER.match(line)]
-        console.print("\n".join(told[-_LAST_LINES:]), markup=False, soft_wrap=True)
+        console.print("\n".join(_own_lines(lines)[-_LAST_LINES:]), markup=False, soft_wrap=True)
+
+
+def _own_lines(lines: list[str]) -> list[str]:
+    """Return what a stage itself printed: without the launcher's words and the inputs that it prints before."""
+    inputs_end = next((number for number, line in enumerate(lines) if line.lstrip().startswith('"outputFile":')), -1)
+    rest = lines[inputs_end + 1 :]
+    while inputs_end >= 0 and rest and rest[0].strip() == "}":
+        rest = rest[1:]
+    return [line for line in rest if not _LAUNCHER.match(line)]
 
 
 def _took(start: str, end: str) -> str:

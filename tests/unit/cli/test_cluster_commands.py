@@ -126,7 +126,8 @@ def test_waiting_follows_the_run_and_says_why_it_failed(folder: Path, stub: KfpS
             launcher = "I1122 02:17:47.203340      15 launcher_v2.go:867] Executing uploadOutputArtifacts attempt: 1\n"
             last = "F1122 02:17:47.298976      15 main.go:130] failed to execute component: exit status 1\n"
             argo = 'time=2026-11-22T02:22:00.523Z level=INFO msg="sub-process exited" argo=true error=<nil>\n'
-            stub.logs[run_id, pod_of("train-model")] = said + 30 * launcher + last + 20 * argo
+            inputs = 'I1122 02:17:46.2 15 x.go:1] Running with {\n  "inputs": {\n    "outputFile": "/x"\n  }\n}\n'
+            stub.logs[run_id, pod_of("train-model")] = inputs + said + 30 * launcher + last + 20 * argo
             stub.runs[run_id]["state"] = "FAILED"
         return KfpStub.answer(stub, method, path, query, body)
 
@@ -139,6 +140,7 @@ def test_waiting_follows_the_run_and_says_why_it_failed(folder: Path, stub: KfpS
     assert "train_model failed (out_of_memory): 8 GiB" in result.output
     assert "launcher_v2.go" not in result.output
     assert "argo=true" not in result.output
+    assert "== train-model\nmuch\ntrain_model failed" in result.output
     assert "failed to execute component: exit status 1" in result.output
 
 
