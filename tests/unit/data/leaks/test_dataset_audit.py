@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from visionyard.data.artifacts import IMAGES, PROBLEMS, SHARDS, write_manifest
+from visionyard.data.artifacts import IMAGES
 from visionyard.data.dataset import Dataset
 from visionyard.data.ingest import ingest
 from visionyard.data.items import read_json_lines
@@ -92,24 +93,13 @@ def test_no_cluster_of_cones_and_cubes_joins_two_videos_but_those_of_one_scene(
     assert len(found) == 6
 
 
-def test_the_drawn_split_of_cones_and_cubes_is_clean(cones: Path, tmp_path: Path, empty_frames: Path) -> None:
-    report = prepare_dataset(cones, empty_frames, tmp_path / "dataset")
+def test_the_drawn_split_of_cones_and_cubes_is_clean(cones: Path, tmp_path: Path, build_artifacts: Any) -> None:
+    report = prepare_dataset(cones, build_artifacts().frames, tmp_path / "dataset")
     assert (report.near_duplicate_pairs, report.is_leaky) == (0, False)
     assert all(report.item_counts[split] > 0 for split in ("train", "val", "test"))
     again = audit_dataset(Dataset(tmp_path / "dataset"))
     # In another order the search may come upon a pair more: among frames of one camera it does not compare all.
     assert not again.is_leaky
-
-
-@pytest.fixture
-def empty_frames(tmp_path: Path) -> Path:
-    """Return the folder of extract_frames for a source without clips."""
-    folder = tmp_path / "frames"
-    (folder / SHARDS).mkdir(parents=True)
-    (folder / IMAGES).touch()
-    (folder / PROBLEMS).touch()
-    write_manifest(folder, "frames", {})
-    return folder
 
 
 def test_photographs_of_one_board_raise_few_alarms(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
@@ -131,10 +121,9 @@ def test_fields_of_one_blood_smear_photographed_twice_are_found(
     assert certificate.is_leaky
 
 
-def test_sources_of_clips_only_are_refused(tmp_path: Path, empty_frames: Path) -> None:
-    (empty_frames / "manifest.json").write_text('{"schema_version": 1, "artifact": "sources"}', encoding="utf-8")
+def test_sources_of_clips_only_are_refused(build_artifacts: Any) -> None:
     with pytest.raises(DataError, match="no loose image to audit"):
-        audit_sources(empty_frames)
+        audit_sources(build_artifacts().sources)
 
 
 def test_images_of_other_classes_do_not_leak(
