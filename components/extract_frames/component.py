@@ -14,6 +14,13 @@ def extract_frames(
     drop_blurred: bool = False,
     drop_similar: bool = False,
     jpeg_quality: int = 95,
+    anonymize_model: str = "",
+    anonymize_spec: str = "",
+    anonymize_classes: list = [],
+    anonymize_confidence: float = 0.3,
+    anonymize_padding: float = 0.15,
+    anonymize_method: str = "blur",
+    anonymize_digest: str = "",
     software_digest: str = "",
 ) -> None:
     """Take still images from every clip, with the labels of their moment.
@@ -25,6 +32,14 @@ def extract_frames(
         drop_blurred: Leave out frames far less sharp than their clip's usual.
         drop_similar: Leave out frames that look like the one kept before them.
         jpeg_quality: JPEG quality of the kept frames, 50 to 100.
+        anonymize_model: Detector of what is hidden in frames: a model bundle, or an ONNX file; a path or s3://
+            address; empty hides nothing.
+        anonymize_spec: For an ONNX file: its spec.yaml; empty: beside it, NAME.spec.yaml.
+        anonymize_classes: The detector's classes that are hidden; empty hides all that it knows.
+        anonymize_confidence: Least confidence of what is hidden, between 0 and 1.
+        anonymize_padding: Margin hidden around a box, as a share of its width and height on each side.
+        anonymize_method: blur, pixelate or fill.
+        anonymize_digest: Digest of the content of model and spec, so that a cached result ends when they change.
         software_digest: Digest of code and image, so that a cached result ends when they change.
 
     Returns:
@@ -36,16 +51,27 @@ def extract_frames(
     with events.stage("extract_frames"):
         from pathlib import Path
 
+        from visionyard.anonymization import open_anonymizing, parse_anonymize
         from visionyard.data.extract_frames import extract_frames as extract
 
-        report = extract(
-            Path(sources.path),
-            Path(frames.path),
-            rate_hz=rate_hz,
-            max_per_clip=max_per_clip,
-            drop_blurred=drop_blurred,
-            drop_similar=drop_similar,
-            jpeg_quality=jpeg_quality,
-        )
+        settings = {
+            "model": anonymize_model,
+            "spec": anonymize_spec,
+            "classes": anonymize_classes,
+            "confidence": anonymize_confidence,
+            "padding": anonymize_padding,
+            "method": anonymize_method,
+        }
+        with open_anonymizing(parse_anonymize(settings)) as retouching:
+            report = extract(
+                Path(sources.path),
+                Path(frames.path),
+                rate_hz=rate_hz,
+                max_per_clip=max_per_clip,
+                drop_blurred=drop_blurred,
+                drop_similar=drop_similar,
+                jpeg_quality=jpeg_quality,
+                retouching=retouching,
+            )
         frames.metadata.update(report.metadata())
-        events.figures(frames=report.frame_count, clips=report.clip_count, skipped=report.skipped_count)
+        events.figures(**report.figures())

@@ -18,9 +18,11 @@ def prepare_dataset(
     folds: int = 0,
     fold: int = 0,
     previous: str = "",
+    split_file: str = "",
     group_by: str = "clip",
     near_duplicates: str = "group",
     leak_budget: float = 0.01,
+    split_file_digest: str = "",
     software_digest: str = "",
 ) -> None:
     """Check the labels, split by group so that nothing leaks, and pack the dataset version.
@@ -36,9 +38,11 @@ def prepare_dataset(
         folds: Divide into so many parts for cross-validation, 3 or more; 0 uses the shares above.
         fold: Which fold this run tests, 0 to folds - 1; the next one validates.
         previous: Folder or address of an earlier dataset version; its images keep their splits.
+        split_file: CSV of names and the splits they stand in: a path, s3:// or http(s) address; empty: none.
         group_by: clip keeps a whole clip in one split; scene only each shot of it.
         near_duplicates: group keeps images that show the same in one split; report only counts them.
         leak_budget: Share of val and test that may have a near-duplicate in another split.
+        split_file_digest: Digest of that file's content, so that a cached result ends when it changes.
         software_digest: Digest of code and image, so that a cached result ends when they change.
 
     Returns:
@@ -64,6 +68,7 @@ def prepare_dataset(
             folds=folds,
             fold=fold,
             previous=previous,
+            split_file=split_file,
             group_by=group_by,
             near_duplicates=near_duplicates,
             leak_budget=leak_budget,

@@ -30,6 +30,7 @@ def train_model(
     data_folds: int = 0,
     data_fold: int = 0,
     data_previous: str = "",
+    data_split_file: str = "",
     data_group_by: str = "clip",
     data_near_duplicates: str = "group",
     data_leak_budget: float = 0.01,
@@ -39,6 +40,12 @@ def train_model(
     frames_drop_blurred: bool = False,
     frames_drop_similar: bool = False,
     frames_jpeg_quality: int = 95,
+    frames_anonymize_model: str = "",
+    frames_anonymize_spec: str = "",
+    frames_anonymize_classes: list = [],
+    frames_anonymize_confidence: float = 0.3,
+    frames_anonymize_padding: float = 0.15,
+    frames_anonymize_method: str = "blur",
     model_name: str = "yolo-detection",
     model_preset: str = "",
     model_weights: str = "",
@@ -95,6 +102,8 @@ def train_model(
     deployment_timeout_s: float = 600.0,
     deployment_options: dict = {},
     data_digest: str = "",
+    data_split_file_digest: str = "",
+    frames_anonymize_digest: str = "",
     software_digest: str = "",
     training_checkpoints_uri: str = "",
     resources_cpu: str = "2",
@@ -119,6 +128,8 @@ def train_model(
         data_folds: Divide into so many parts for cross-validation, 3 or more; 0 uses the shares above.
         data_fold: Which fold this run tests, 0 to folds - 1; the next one validates.
         data_previous: Folder or address of an earlier dataset version; its images keep their splits.
+        data_split_file: CSV of names (items, clips or groups) and the splits that they stand in: a path, s3:// or
+            http(s) address; the rest is drawn around them.
         data_group_by: clip keeps a whole clip in one split; scene only each shot of it.
         data_near_duplicates: group keeps images that show the same in one split; report only counts them.
         data_leak_budget: Share of val and test that may have a near-duplicate in another split.
@@ -128,6 +139,14 @@ def train_model(
         frames_drop_blurred: Leave out frames far less sharp than their clip's usual.
         frames_drop_similar: Leave out frames that look like the one kept before them.
         frames_jpeg_quality: JPEG quality of the kept frames; 95 is near lossless.
+        frames_anonymize_model: Detector of what is hidden: a model bundle, or an ONNX file; a path or s3:// address;
+            empty hides nothing.
+        frames_anonymize_spec: For an ONNX file: its spec.yaml, as for `visionyard bundle import`; empty: beside it,
+            NAME.spec.yaml.
+        frames_anonymize_classes: The detector's classes that are hidden; empty hides all that it knows.
+        frames_anonymize_confidence: Least confidence of what is hidden; low hides more, and more that is none.
+        frames_anonymize_padding: Margin hidden around a box, as a share of its width and height on each side.
+        frames_anonymize_method: blur is smooth, pixelate has squares, fill leaves one grey area and nothing else.
         model_name: Plugin; `visionyard models` lists them.
         model_preset: The plugin's variant, or its own model file; empty takes the default.
         model_weights: Start from these weights: a path, s3:// address, or a name the plugin knows; empty: from
@@ -186,6 +205,8 @@ def train_model(
         deployment_timeout_s: Longest wait for a new bundle to serve, seconds.
         deployment_options: The target's own options; docs/deploying.md lists them.
         data_digest: Digest of the source's content, so that cached results end when the data changes.
+        data_split_file_digest: Digest of the content of data_split_file, likewise.
+        frames_anonymize_digest: Digest of the content of frames_anonymize_model and its spec, likewise.
         software_digest: Digest of code and images, so that cached results end when they change.
         training_checkpoints_uri: Folder or s3:// prefix for checkpoints while training; empty keeps them in the pod.
         resources_cpu: CPU cores of the training pod, as Kubernetes writes them; the profile sets the other pods'.
@@ -198,6 +219,13 @@ def train_model(
         kind=data_kind,
         target=data_target,
         group_pattern=data_group_pattern,
+        anonymize_model=frames_anonymize_model,
+        anonymize_spec=frames_anonymize_spec,
+        anonymize_classes=frames_anonymize_classes,
+        anonymize_confidence=frames_anonymize_confidence,
+        anonymize_padding=frames_anonymize_padding,
+        anonymize_method=frames_anonymize_method,
+        anonymize_digest=frames_anonymize_digest,
         data_digest=data_digest,
         software_digest=software_digest,
     )
@@ -208,6 +236,13 @@ def train_model(
         drop_blurred=frames_drop_blurred,
         drop_similar=frames_drop_similar,
         jpeg_quality=frames_jpeg_quality,
+        anonymize_model=frames_anonymize_model,
+        anonymize_spec=frames_anonymize_spec,
+        anonymize_classes=frames_anonymize_classes,
+        anonymize_confidence=frames_anonymize_confidence,
+        anonymize_padding=frames_anonymize_padding,
+        anonymize_method=frames_anonymize_method,
+        anonymize_digest=frames_anonymize_digest,
         software_digest=software_digest,
     )
     prepared = prepare_dataset(
@@ -221,9 +256,11 @@ def train_model(
         folds=data_folds,
         fold=data_fold,
         previous=data_previous,
+        split_file=data_split_file,
         group_by=data_group_by,
         near_duplicates=data_near_duplicates,
         leak_budget=data_leak_budget,
+        split_file_digest=data_split_file_digest,
         software_digest=software_digest,
     )
     trained = train_stage(

@@ -17,8 +17,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.fixtures.red_detector import write_detector
 from visionyard.cli.run_folder import RunFolder
 from visionyard.cli.stages import TRAIN_MODEL_STAGES
+from visionyard.data.dataset import Dataset
 from visionyard.events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -122,6 +124,48 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path: Path):
     )
     for key in ("dataset_digest", "checkpoint_digest", "metrics", "formats"):
         assert first[key] == second[key], key
+
+
+def test_a_changed_file_of_splits_or_detector_ends_what_is_cached(tmp_path: Path):
+    source = _photos(tmp_path / "photos")
+    for path in source.glob("yellow/*.jpg"):
+        image = Image.open(path)
+        image.paste((250, 10, 10), (24, 18, 48, 45))
+        image.save(path, quality=95)
+    detector = write_detector(tmp_path / "detector")
+    splits = tmp_path / "splits.csv"
+    splits.write_text("name,split\nblue/3.jpg,test\nyellow/7.jpg,val\n")
+    config = _config(tmp_path, source, epochs=1)
+    values = yaml.safe_load(config.read_text())
+    values["data"] |= {"split_file": "splits.csv", "near_duplicates": "report", "allow_leak": True}
+    values["frames"] = {"anonymize": {"model": "detector/red.onnx", "method": "pixelate"}}
+    config.write_text(yaml.safe_dump(values))
+    folder = RunFolder(tmp_path / "runs/colours-1")
+
+    def run() -> tuple[list[str], dict[str, Any], dict[str, str]]:
+        seen = len(read_events(folder.events))
+        done = _run(config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        folder.write_status(status="failed")  # so that the same run goes on
+        started = [event["stage"] for event in read_events(folder.events)[seen:] if event["kind"] == "stage_started"]
+        dataset = Dataset(folder.path / "dataset")
+        found = {sample.source: split for split in ("train", "val", "test") for sample in dataset.samples(split)}
+        return started, dataset.info, found
+
+    _, info, found = run()
+    assert (found["blue/3.jpg"], found["yellow/7.jpg"]) == ("test", "val")
+    assert info["anonymization"]["sources"]["image_count"] == 10
+    assert info["anonymization"]["sources"]["method"] == "pixelate"
+
+    splits.write_text("name,split\nblue/3.jpg,val\n")
+    started, changed, found = run()
+    assert started[:2] == ["prepare_dataset", "train_model"]
+    assert found["blue/3.jpg"] == "val" and changed["digest"] != info["digest"]
+
+    spec = detector.with_name("red.spec.yaml")
+    spec.write_text(spec.read_text().replace("CC0-1.0", "MIT"))
+    started, _, _ = run()
+    assert started[:2] == ["ingest_dataset", "extract_frames"]
 
 
 def test_an_interrupt_ends_cleanly_and_leaves_no_process(tmp_path: Path):

@@ -57,6 +57,7 @@ def test_its_parameters_are_the_run_configs_and_its_own(compiled: dict[str, Any]
     expected = set(to_parameters(parse_run_config({"data": {"source": "x"}})))
     found = compiled["root"]["inputDefinitions"]["parameters"]
     own = {"retrain_warm_start", "notify_when", "software_digest", "training_checkpoints_uri"}
+    own |= {"data_split_file_digest", "frames_anonymize_digest"}
     assert set(found) == expected | own
     assert not [name for name, value in found.items() if not value.get("description")]
     assert found["training_epochs"] == {

@@ -15,6 +15,8 @@ from visionyard.pipelines.train_model import train_model
 # What a run knows beyond its config.
 RUN_PARAMETERS = {
     "data_digest",
+    "data_split_file_digest",
+    "frames_anonymize_digest",
     "software_digest",
     "training_checkpoints_uri",
     "resources_cpu",

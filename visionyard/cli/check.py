@@ -4,12 +4,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from visionyard.config import RunConfig
-from visionyard.errors import ConfigError
+from visionyard.errors import ConfigError, VisionyardError
 
 
 def find_problems(config: RunConfig) -> list[str]:
     """Return everything that would make the run fail, as far as can be told without running it."""
     problems = _check_source(config.data.source) + _check_weights(config)
+    problems += _check_split_file(config.data.split_file) + _check_anonymize(config)
     for check in (_check_plan, _check_device, _check_formats):
         try:
             check(config)
@@ -46,6 +47,32 @@ def _check_weights(config: RunConfig) -> list[str]:
     return [
         f"model.weights = {weights!r}: no such file; nothing is downloaded by name: give a path or an s3:// address"
     ]
+
+
+def _check_split_file(address: str) -> list[str]:
+    from visionyard.data.given_splits import read_given_splits
+    from visionyard.storage import is_local
+
+    try:
+        if address and is_local(address):
+            read_given_splits(address)
+    except VisionyardError as error:
+        return [str(error)]
+    return []
+
+
+def _check_anonymize(config: RunConfig) -> list[str]:
+    from visionyard.anonymization import input_addresses, open_anonymizing
+    from visionyard.storage import is_local
+
+    anonymize = config.frames.anonymize
+    try:
+        if all(is_local(address) for address in input_addresses(anonymize)):
+            with open_anonymizing(anonymize):
+                pass
+    except VisionyardError as error:
+        return [str(error)]
+    return []
 
 
 def _check_plan(config: RunConfig) -> None:

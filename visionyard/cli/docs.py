@@ -112,10 +112,18 @@ def _sections(config: type[Section]) -> dict[str, type[Section]]:
 
 
 def _field_rows(section: type[Section]) -> list[str]:
-    rows = ["| key | default | what |", "| --- | --- | --- |"]
+    return ["| key | default | what |", "| --- | --- | --- |", *_rows(section)]
+
+
+def _rows(section: type[Section], prefix: str = "") -> list[str]:
+    rows = []
     for name, field in section.model_fields.items():
+        inner = field.annotation
+        if section is not ServingConfig and isinstance(inner, type) and issubclass(inner, Section):
+            rows += _rows(inner, f"{prefix}{name}.")
+            continue
         default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
-        rows.append(f"| `{name}` | {default} | {_one_line(field.description)} |")
+        rows.append(f"| `{prefix}{name}` | {default} | {_one_line(field.description)} |")
     return rows
 
 

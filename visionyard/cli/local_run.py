@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from rich.console import Console
 
+from visionyard.anonymization import input_addresses
 from visionyard.atomic import SCRATCH_VARIABLE, write_atomic
 from visionyard.cli.container_run import remove_containers
 from visionyard.cli.live_view import RunView
@@ -56,7 +57,13 @@ class EventTail:
 
 
 def run_locally(
-    config: RunConfig, folder: RunFolder, *, data_digest: str, console: Console, images: Mapping[str, str] | None = None
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    data_digest: str,
+    console: Console,
+    images: Mapping[str, str] | None = None,
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, RunView]:
     """Run the pipeline in a child process until it ends or is interrupted.
 
@@ -66,6 +73,7 @@ def run_locally(
         data_digest: Of the source.
         console: Where the live view is drawn.
         images: Ids of the images by name, when each task runs in a container; None: each is a subprocess.
+        digests: Parameters of the pipeline that say what further inputs hold, see `visionyard.cli.inputs`.
 
     Returns:
         `done`, `failed` or `stopped`; and the view, which knows every stage's end.
@@ -73,7 +81,7 @@ def run_locally(
     in_containers = images is not None
     if in_containers or folder.status().get("runner") == CONTAINERS:
         remove_containers(folder.path)  # those of a try that was killed hard would go on writing
-    _write_request(config, folder, data_digest, images)
+    _write_request(config, folder, {**digests, "data_digest": data_digest}, images)
     started = time.monotonic()
     tail = EventTail(folder.events)
     view = RunView(TRAIN_MODEL_STAGES, console)
@@ -109,16 +117,22 @@ def _apply_all(view: RunView, tail: EventTail) -> None:
         view.apply(event)
 
 
-def _write_request(config: RunConfig, folder: RunFolder, data_digest: str, images: Mapping[str, str] | None) -> None:
+def _write_request(
+    config: RunConfig, folder: RunFolder, digests: Mapping[str, str], images: Mapping[str, str] | None
+) -> None:
     import yaml
 
     from visionyard.digests import code_digest, digest_of
 
     arguments = to_parameters(config)
-    if "://" not in arguments["data_source"]:
-        arguments["data_source"] = str(Path(arguments["data_source"]).expanduser().absolute())
+    # Also the file that is looked for beside a model: a container sees what is named.
+    _, *spec = input_addresses(config.frames.anonymize) or [""]
+    arguments["frames_anonymize_spec"] = spec[0] if spec else ""
+    for name in ("data_source", "data_split_file", "frames_anonymize_model", "frames_anonymize_spec"):
+        if arguments[name] and "://" not in arguments[name]:
+            arguments[name] = str(Path(arguments[name]).expanduser().absolute())
     arguments |= {
-        "data_digest": data_digest,
+        **digests,
         # A rebuilt image ends what is cached of the one before.
         "software_digest": digest_of([code_digest(), images]) if images else code_digest(),
         "training_checkpoints_uri": str(folder.checkpoints.absolute()),

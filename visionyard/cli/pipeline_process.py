@@ -13,7 +13,14 @@ from typing import Any
 SUBPROCESS = "subprocess"
 CONTAINERS = "containers"
 # The pipeline's parameters that may name a file or folder of this machine.
-_PATH_ARGUMENTS = ("data_source", "model_weights", "model_preset")
+_PATH_ARGUMENTS = (
+    "data_source",
+    "data_split_file",
+    "frames_anonymize_model",
+    "frames_anonymize_spec",
+    "model_weights",
+    "model_preset",
+)
 
 
 def main(pipeline_name: str, request_path: str) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from visionyard.cli import summary
 from visionyard.cli.check import find_problems
 from visionyard.cli.container_run import check_images
+from visionyard.cli.inputs import input_digests
 from visionyard.cli.local_run import PIPELINE, run_locally
 from visionyard.cli.pipeline_process import CONTAINERS, SUBPROCESS
 from visionyard.cli.promotion import is_waiting
@@ -49,12 +50,14 @@ def run_pipeline(config: RunConfig, *, runs: Path, is_new: bool, console: Consol
     from visionyard.storage import source_digest
 
     with console.status(f"looking at {config.data.source}"):
-        data_digest = source_digest(config.data.source)
+        data_digest, digests = source_digest(config.data.source), input_digests(config)
     folder, is_resumed = open_run(runs, config, is_new=is_new)
     with folder.locked():
         verb = "going on with" if is_resumed else "starting"
         console.print(f"{verb} [bold]{folder.name}[/bold] in {folder.path}", soft_wrap=True)
-        status, view = run_locally(config, folder, data_digest=data_digest, console=console, images=images)
+        status, view = run_locally(
+            config, folder, data_digest=data_digest, console=console, images=images, digests=digests
+        )
     if console.is_terminal:
         if status != "done":
             summary.print_stage_lines(console, view)

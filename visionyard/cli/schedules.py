@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visionyard.cli.compile import make_package
+from visionyard.cli.inputs import unknown_digests
 from visionyard.cli.submit import load_chosen
 from visionyard.cluster.kfp_api import KfpApi, find_server
 from visionyard.cluster.profiles import Profile, profile_names
@@ -101,7 +102,7 @@ def _request(file: Path, schedule: Schedule, profile: Profile) -> dict[str, Any]
         raise ConfigError(problems)
     shaping = {**to_parameters(config), **schedule.parameters}
     # The source is looked at anew by each run: what its content will be is not known now.
-    package = make_package(schedule.pipeline, profile, shaping).without_cached_source()
+    package = make_package(schedule.pipeline, profile, shaping).without_cached_source(unknown_digests(config))
     parameters = run_parameters(config, package, profile, data_digest="", software_digest=code_digest())
     parameters |= schedule.parameters
     package.check(parameters)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from visionyard.cli.check import find_problems
 from visionyard.cli.compile import make_package
+from visionyard.cli.inputs import DATA_DIGEST, input_digests, unknown_digests
 from visionyard.cli.runs import watch
 from visionyard.cluster.kfp_api import KfpApi, find_server
 from visionyard.cluster.packages import Package
@@ -59,11 +60,13 @@ def submit_command(
     problems += find_unfit(profile)
     if problems:
         raise ConfigError(problems)
-    data_digest = "" if request.is_fresh else _source_digest(config, console)
     package = make_package(request.pipeline, profile, to_parameters(config))
-    if not data_digest:
-        package = package.without_cached_source()
-    run_id = _send(KfpApi(server), config, request, package, profile, data_digest)
+    digests = {}
+    if request.is_fresh:
+        package = package.without_cached_source(unknown_digests(config))
+    else:
+        digests = _digests(config, console)
+    run_id = _send(KfpApi(server), config, request, package, profile, digests)
     console.print(f"submitted [bold]{run_id}[/bold] with profile {profile.name}", soft_wrap=True)
     console.print(f"{server.host}/#/runs/details/{run_id}", soft_wrap=True)
     if is_waiting:
@@ -89,25 +92,32 @@ def load_chosen(name: str, store: str) -> Profile:
 
 
 def _send(
-    api: KfpApi, config: RunConfig, request: Request, package: Package, profile: Profile, data_digest: str
+    api: KfpApi, config: RunConfig, request: Request, package: Package, profile: Profile, digests: dict[str, str]
 ) -> str:
     return submit_package(
         api,
         package,
         name=f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}",
         experiment=request.experiment or config.name,
-        parameters=run_parameters(config, package, profile, data_digest=data_digest, software_digest=code_digest()),
+        parameters=run_parameters(
+            config,
+            package,
+            profile,
+            data_digest=digests.get(DATA_DIGEST, ""),
+            software_digest=code_digest(),
+            input_digests={name: digest for name, digest in digests.items() if name != DATA_DIGEST},
+        ),
         profile=profile,
         description=f"visionyard submit, profile {profile.name}",
     )
 
 
-def _source_digest(config: RunConfig, console: Console) -> str:
+def _digests(config: RunConfig, console: Console) -> dict[str, str]:
     from visionyard.storage import source_digest
 
     try:
         with console.status(f"looking at {config.data.source}"):
-            return source_digest(config.data.source)
+            return {DATA_DIGEST: source_digest(config.data.source), **input_digests(config)}
     except StorageError as error:
         raise StorageError(
             f"{error}; if only the cluster can reach it, submit with --fresh: the run then reads the source anew "

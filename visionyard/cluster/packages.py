@@ -1,7 +1,7 @@
 """Compiled pipelines: the two documents of the YAML, the parameters they take, and what is changed before sending."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ from visionyard.errors import ConfigError
 # libyaml's, where PyYAML was built with it: a tenth of the time on a pipeline of 2,000 lines.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBERS = (int, float)
+# What KFP puts before the names of values that pass through a condition.
+_CHANNEL = "pipelinechannel--"
 _KINDS: dict[str, tuple[str, Any]] = {
     "STRING": ("a text", str),
     "BOOLEAN": ("true or false", bool),
@@ -71,17 +73,23 @@ class Package:
         if problems:
             raise ConfigError(sorted(problems))
 
-    def without_cached_source(self) -> "Package":
-        """Return it with caching off for the tasks that take the run's digest of the source, which is not known.
+    def without_cached_source(self, unknown: Collection[str] = ("data_digest",)) -> "Package":
+        """Return it with caching off for the tasks that take digests of the run's inputs which are not known.
 
         What comes after them reads new artifacts, so that it is not taken from the cache either.
+
+        Args:
+            unknown: Parameters of the pipeline: the digest of the source, or of another input.
         """
         spec = copy.deepcopy(self.spec)
         for dag in [spec["root"], *spec.get("components", {}).values()]:
             for task in dag.get("dag", {}).get("tasks", {}).values():
-                given = task.get("inputs", {}).get("parameters", {}).get("data_digest", {})
-                # One that a task of the run found out, as retrain's does, is right.
-                if given.get("componentInputParameter", "").removeprefix("pipelinechannel--") == "data_digest":
+                inputs = task.get("inputs", {}).get("parameters", {})
+                # Not a condition's, which only hands them on. One that a task of the run found out, as retrain's does,
+                # is right.
+                given = [value for name, value in inputs.items() if not name.startswith(_CHANNEL)]
+                names = {one.get("componentInputParameter", "").removeprefix(_CHANNEL) for one in given}
+                if names & set(unknown):
                     task["cachingOptions"] = {}
         return Package(spec, self.platform)
 

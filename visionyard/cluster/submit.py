@@ -1,8 +1,10 @@
 """From a run config to what the API of Kubeflow Pipelines is sent."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from visionyard.anonymization import input_addresses
 from visionyard.cluster.kfp_api import KfpApi
 from visionyard.cluster.packages import Package
 from visionyard.cluster.profiles import Profile
@@ -20,6 +22,14 @@ def find_unreachable(config: RunConfig) -> list[str]:
         problems.append(
             f"data.source = {config.data.source!r}: a path of this machine, which no pod can read; {_UPLOAD_ADVICE}"
         )
+    beside = {"data.split_file": [config.data.split_file] if config.data.split_file else []}
+    beside["frames.anonymize"] = input_addresses(config.frames.anonymize)
+    problems += [
+        f"{name}: {address!r} is a path of this machine, which no pod can read; {_UPLOAD_ADVICE}"
+        for name, addresses in beside.items()
+        for address in addresses
+        if is_local(address)
+    ]
     weights = config.model.weights
     # A bare name is one that the plugin knows, or it fails with the plugin's own words.
     if weights and ("/" in weights or weights.startswith("~")) and is_local(weights):
@@ -55,7 +65,13 @@ def find_unfit(profile: Profile) -> list[str]:
 
 
 def run_parameters(
-    config: RunConfig, package: Package, profile: Profile, *, data_digest: str, software_digest: str
+    config: RunConfig,
+    package: Package,
+    profile: Profile,
+    *,
+    data_digest: str,
+    software_digest: str,
+    input_digests: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the parameters of a run: the config's, and what a run knows beyond it.
 
@@ -65,11 +81,13 @@ def run_parameters(
         profile: Its store holds the checkpoints.
         data_digest: Of the source; empty: not known.
         software_digest: Of the code.
+        input_digests: Parameters that say what other files hold, such as `data_split_file_digest`.
 
     Raises:
         ConfigError: The pipeline remembers what it has seen, and there is no store to keep that.
     """
     parameters = to_parameters(config) | {"data_digest": data_digest, "software_digest": software_digest}
+    parameters |= input_digests
     if profile.store:
         parameters["training_checkpoints_uri"] = join(profile.store, f"checkpoints/{config.name}")
         parameters["promotion_store"] = config.promotion.store or join(profile.store, "promotion")

@@ -140,6 +140,8 @@ class ConfigReader(Generic[_Config]):
         place = values
         for parent in parents:
             child = place.setdefault(parent, {})
+            if child is None:  # an inner section whose keys are all commented out
+                child = place[parent] = {}
             if not isinstance(child, dict):
                 # What stands there is no section, which the check of the whole will say.
                 return []

@@ -96,6 +96,11 @@ class DataConfig(Section):
     previous: str = Field(
         "", description="Folder or address of an earlier dataset version; its images keep their splits."
     )
+    split_file: str = Field(
+        "",
+        description="CSV of names (items, clips or groups) and the splits that they stand in: a path, s3:// or http(s) "
+        "address; the rest is drawn around them.",
+    )
     group_by: GroupBy = Field("clip", description="clip keeps a whole clip in one split; scene only each shot of it.")
     near_duplicates: NearDuplicatesMode = Field(
         "group", description="group keeps images that show the same in one split; report only counts them."
@@ -126,6 +131,9 @@ class DataConfig(Section):
             raise ValueError(f"fold {self.fold}: expected 0 to {max(0, self.folds - 1)}, for folds is {self.folds}")
         if self.previous and self.split_mode != "group":
             raise ValueError("previous keeps drawn splits; use it with split_mode group")
+        if self.split_file and (self.folds or self.kind == "table"):
+            why = f"folds = {self.folds} draws all splits" if self.folds else "of kind table a column says the split"
+            raise ValueError(f"split_file {self.split_file!r}: {why}; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -138,6 +146,33 @@ class DataConfig(Section):
         return self
 
 
+class AnonymizeConfig(Section):
+    """Faces, licence plates and the like hidden in every image before it is written; docs/video.md tells how."""
+
+    model: str = Field(
+        "",
+        description="Detector of what is hidden: a model bundle, or an ONNX file; a path or s3:// address; empty hides "
+        "nothing.",
+    )
+    spec: str = Field(
+        "",
+        description="For an ONNX file: its spec.yaml, as for `visionyard bundle import`; empty: beside it, "
+        "NAME.spec.yaml.",
+    )
+    classes: list[str] = Field(
+        default_factory=list, description="The detector's classes that are hidden; empty hides all that it knows."
+    )
+    confidence: float = Field(
+        0.3, gt=0, lt=1, description="Least confidence of what is hidden; low hides more, and more that is none."
+    )
+    padding: float = Field(
+        0.15, ge=0, le=2, description="Margin hidden around a box, as a share of its width and height on each side."
+    )
+    method: Literal["blur", "pixelate", "fill"] = Field(
+        "blur", description="blur is smooth, pixelate has squares, fill leaves one grey area and nothing else."
+    )
+
+
 class FramesConfig(Section):
     """How still images are taken from clips."""
 
@@ -146,6 +181,13 @@ class FramesConfig(Section):
     drop_blurred: bool = Field(False, description="Leave out frames far less sharp than their clip's usual.")
     drop_similar: bool = Field(False, description="Leave out frames that look like the one kept before them.")
     jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of the kept frames; 95 is near lossless.")
+    anonymize: AnonymizeConfig = AnonymizeConfig()
+
+    @field_validator("anonymize", mode="before")
+    @classmethod
+    def _nothing_is_the_default(cls, value: Any) -> Any:
+        # A section whose keys are all commented out.
+        return {} if value is None else value
 
 
 class ModelConfig(Section):

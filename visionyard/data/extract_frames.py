@@ -23,6 +23,7 @@ from visionyard.data.artifacts import CLIPS, IMAGES, PROBLEMS, SHARDS, read_mani
 from visionyard.data.clip_results import ClipResult, ClipResults
 from visionyard.data.frame_packing import FramePacker
 from visionyard.data.items import Clip, Problems, read_json_lines, write_json_lines
+from visionyard.data.media import warn_of_nothing_hidden
 from visionyard.data.shards import SHARD_BYTES, copy_blob
 from visionyard.digests import canonical_json, code_digest, digest_of, digest_of_lines, sha256_bytes, sha256_file
 from visionyard.errors import ConfigError, DataError
@@ -30,6 +31,7 @@ from visionyard.stage_resources import held_resources
 from visionyard.video.pool import DecoderPool, Outcome, Request
 from visionyard.video.process import NO_PROGRESS_TIMEOUT_S
 from visionyard.video.records import ClipExtraction, ExtractionSettings
+from visionyard.video.retouching import Retouching
 
 # What a process that decodes 8K takes, with all it leans on.
 _PROCESS_BYTES = 3 << 29
@@ -49,6 +51,8 @@ class FramesReport:
         skipped_count: Clips that could not be decoded.
         blurred_count: Frames left out as blurred.
         similar_count: Frames left out as similar to the one before.
+        anonymized_count: Images in which something was hidden.
+        hidden_count: Regions hidden in them.
         problem_count: Problems written down.
         digest: Over images and labels: same content, same digest.
     """
@@ -58,8 +62,19 @@ class FramesReport:
     skipped_count: int
     blurred_count: int
     similar_count: int
+    anonymized_count: int
+    hidden_count: int
     problem_count: int
     digest: str
+
+    def figures(self) -> dict[str, events.Figure]:
+        """Return the figures of the stage, the key figure first."""
+        return {
+            "frames": self.frame_count,
+            "clips": self.clip_count,
+            "skipped": self.skipped_count,
+            **({"anonymized": self.anonymized_count, "hidden": self.hidden_count} if self.hidden_count else {}),
+        }
 
     def metadata(self) -> dict[str, Any]:
         """Return plain values for an artifact's metadata."""
@@ -75,6 +90,7 @@ def extract_frames(
     drop_blurred: bool = False,
     drop_similar: bool = False,
     jpeg_quality: int = 95,
+    retouching: Retouching | None = None,
     decoder_command: Sequence[str] | None = None,
     timeout_s: float = NO_PROGRESS_TIMEOUT_S,
     shard_bytes: int = SHARD_BYTES,
@@ -92,7 +108,8 @@ def extract_frames(
         drop_blurred: Leave out frames far less sharp than their clip's median.
         drop_similar: Leave out frames that look like the one kept before them.
         jpeg_quality: 50 to 100.
-        decoder_command: Starts another decoder process; None takes ours.
+        retouching: Hides what must not be seen in the frames, in the decoder process, before they are written.
+        decoder_command: Starts another decoder process; None takes ours, or that of `retouching`.
         timeout_s: A clip of which no frame is decoded for this long is left out.
         shard_bytes: As for `ShardWriter`.
 
@@ -112,12 +129,12 @@ def extract_frames(
     manifest = read_manifest(sources, "sources")
     keys = _clip_keys(sources)
     tally = _Tally(clip_count=len(keys))
-    with resumable_folder(target, of=_digest_of_all(sources, settings)) as work:
+    with resumable_folder(target, of=_digest_of_all(sources, settings, retouching)) as work:
         results = ClipResults(work)
         workers = Workers.for_clips(len(keys) - len(results.known_numbers))
         pool = DecoderPool(
             workers.process_count,
-            command=decoder_command,
+            command=decoder_command or (retouching and retouching.decoder_command),
             timeout_s=timeout_s,
             window=_WINDOW,
             on_progress=tally.show,
@@ -129,7 +146,7 @@ def extract_frames(
         if tally.clip_count and tally.skipped_count == tally.clip_count:
             shutil.rmtree(work)
             raise DataError(tally.why_all_failed())
-        report = _finish(work, settings, tally, sources_digest=str(manifest.get("digest", "")))
+        report = _finish(work, settings, tally, sources_digest=str(manifest.get("digest", "")), retouching=retouching)
         results.remove()
         return report
 
@@ -155,10 +172,12 @@ class Workers:
         return cls(process_count, max(min(2, core_count), core_count // process_count))
 
 
-def _digest_of_all(sources: Path, settings: ExtractionSettings) -> str:
+def _digest_of_all(sources: Path, settings: ExtractionSettings, retouching: Retouching | None) -> str:
     """Return a digest of all that the frames depend on, down to the code: a killed try of another is not continued."""
     clips = sources / CLIPS
     values = [asdict(settings), code_digest(), version("av"), sha256_file(clips) if clips.exists() else ""]
+    if retouching:
+        values += [dict(retouching.values), version("onnxruntime")]
     return digest_of(values)
 
 
@@ -184,6 +203,8 @@ class _Tally:
     skipped_count: int = 0
     blurred_count: int = 0
     similar_count: int = 0
+    anonymized_count: int = 0
+    hidden_count: int = 0
     problems: Problems = field(default_factory=Problems)
 
     def show(self, source: str, frame_count: int) -> None:
@@ -200,6 +221,9 @@ class _Tally:
         else:
             self.blurred_count += result.extraction.blurred_count
             self.similar_count += result.extraction.similar_count
+            hidden = [frame.hidden_count for frame in result.extraction.frames if frame.hidden_count]
+            self.anonymized_count += len(hidden)
+            self.hidden_count += sum(hidden)
             for code, message in result.extraction.complaints:
                 self.problems.add(code, source, message)
         events.progress(self.done_count, self.clip_count, unit="clip", label=source)
@@ -288,7 +312,9 @@ def _note_late_shapes(clip: Clip, extraction: ClipExtraction, problems: Problems
         )
 
 
-def _finish(work: Path, settings: ExtractionSettings, tally: _Tally, *, sources_digest: str) -> FramesReport:
+def _finish(
+    work: Path, settings: ExtractionSettings, tally: _Tally, *, sources_digest: str, retouching: Retouching | None
+) -> FramesReport:
     problem_count = write_json_lines(work / PROBLEMS, (problem.to_json() for problem in tally.problems.found))
     report = FramesReport(
         clip_count=tally.clip_count,
@@ -296,14 +322,22 @@ def _finish(work: Path, settings: ExtractionSettings, tally: _Tally, *, sources_
         skipped_count=tally.skipped_count,
         blurred_count=tally.blurred_count,
         similar_count=tally.similar_count,
+        anonymized_count=tally.anonymized_count,
+        hidden_count=tally.hidden_count,
         problem_count=problem_count,
         digest=digest_of_lines(_content_lines(work)),
     )
+    told: dict[str, Any] = {}
+    if retouching:
+        counts = {"image_count": report.anonymized_count, "region_count": report.hidden_count}
+        told = {"anonymization": retouching.told(**counts)}
+        warn_of_nothing_hidden(report.frame_count, report.hidden_count)
     write_manifest(
         work,
         "frames",
         {
             **report.metadata(),
+            **told,
             "problem_counts": tally.problems.counts(),
             "settings": json.loads(canonical_json(asdict(settings))),
             "sources_digest": sources_digest,

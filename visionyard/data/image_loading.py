@@ -13,6 +13,7 @@ from visionyard.data.formats.source_tree import SourceFile, SourceTree
 from visionyard.data.items import Problem
 from visionyard.data.media import StoredImage, stored_image
 from visionyard.errors import MediaError
+from visionyard.video.retouching import Retouch
 
 # Two threads keep two cores busy with decoding; four images each are in memory, so that neither waits for the disk.
 DECODE_THREADS = 2
@@ -48,7 +49,7 @@ class LoadedImage:
 
 
 def loaded_in_order(
-    tree: SourceTree, images: Iterable[SourceImage], class_map: ClassMap | None
+    tree: SourceTree, images: Iterable[SourceImage], class_map: ClassMap | None, retouch: Retouch | None = None
 ) -> Iterator[tuple[SourceImage, "Future[LoadedImage]"]]:
     """Read and decode images in two threads; those whose future fails raise MediaError there.
 
@@ -56,6 +57,7 @@ def loaded_in_order(
         tree: The source.
         images: Of it, in the order in which they are yielded.
         class_map: What the pictures of their `mask_file` mean.
+        retouch: Hides what must not be seen in an image.
     """
     # Decoding switches Pillow's warnings off and on again, which two threads would do in each other's way.
     with warnings.catch_warnings(), ThreadPoolExecutor(DECODE_THREADS) as pool:
@@ -63,7 +65,7 @@ def loaded_in_order(
         window: deque[tuple[SourceImage, Future[LoadedImage]]] = deque()
         try:
             for image in images:
-                window.append((image, pool.submit(_load, tree, image, class_map)))
+                window.append((image, pool.submit(_load, tree, image, class_map, retouch)))
                 if len(window) == _WINDOW:
                     yield window.popleft()
             while window:
@@ -72,8 +74,8 @@ def loaded_in_order(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _load(tree: SourceTree, image: SourceImage, class_map: ClassMap | None) -> LoadedImage:
-    stored = stored_image(image.data() if image.data else tree.read_image(image.file))
+def _load(tree: SourceTree, image: SourceImage, class_map: ClassMap | None, retouch: Retouch | None) -> LoadedImage:
+    stored = stored_image(image.data() if image.data else tree.read_image(image.file), retouch)
     if image.mask_file is None or class_map is None:
         return LoadedImage(stored)
     try:

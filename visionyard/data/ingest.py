@@ -25,12 +25,13 @@ from visionyard.data.formats.reading import ImageLabels, Reading, checked_boxes
 from visionyard.data.formats.source_tree import report_unused
 from visionyard.data.image_loading import LoadedImage, loaded_in_order
 from visionyard.data.items import Box, Clip, Item, Problems, read_json_lines, write_json_lines
-from visionyard.data.media import EXTENSIONS, StoredImage
+from visionyard.data.media import EXTENSIONS, StoredImage, warn_of_nothing_hidden
 from visionyard.data.shards import ShardWriter
 from visionyard.data.tables.ingest import KIND as TABLE_KIND
 from visionyard.data.tables.ingest import TableIngestReport, ingest_table
 from visionyard.digests import canonical_json, digest_of_lines, sha256_bytes
 from visionyard.errors import ConfigError, DataError, MediaError
+from visionyard.video.retouching import Retouch, Retouching
 
 _KEY_LENGTH = 100
 _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_-]+")
@@ -50,6 +51,8 @@ class IngestReport:
         kind: How the source was laid out.
         digest: Of the content: files, labels, groups and published splits.
         classes: Class names in the order of their ids.
+        anonymized_count: Images in which something was hidden.
+        hidden_count: Regions hidden in them.
     """
 
     image_count: int
@@ -59,13 +62,17 @@ class IngestReport:
     kind: str
     digest: str
     classes: tuple[str, ...]
+    anonymized_count: int = 0
+    hidden_count: int = 0
 
     def figures(self) -> dict[str, events.Figure]:
         """Return the figures of the stage, the key figure first."""
         counts = {"clip_count": self.clip_count, "image_count": self.image_count}
         present: dict[str, events.Figure] = {name: count for name, count in counts.items() if count}
+        hidden = {"anonymized_count": self.anonymized_count, "hidden_count": self.hidden_count}
         return {
             **present,
+            **(hidden if self.hidden_count else {}),
             "problem_count": self.problem_count,
             "class_count": len(self.classes),
             "total_bytes": self.total_bytes,
@@ -78,7 +85,13 @@ class IngestReport:
 
 
 def ingest(
-    source: str, target: Path, *, kind: SourceKind = "auto", group_pattern: str = "", target_column: str = ""
+    source: str,
+    target: Path,
+    *,
+    kind: SourceKind = "auto",
+    group_pattern: str = "",
+    target_column: str = "",
+    retouching: Retouching | None = None,
 ) -> IngestReport | TableIngestReport:
     """Bring a source in as a `sources` artifact.
 
@@ -89,6 +102,7 @@ def ingest(
         group_pattern: Regular expression on an item's path within the source, whose first group names its group. Where
             it does not match, or is empty, a clip is a group and each image its own.
         target_column: Column of a table that is to be learnt; empty when its schema file names it.
+        retouching: Hides what must not be seen in images, before they are stored. Clips are stored as they are.
 
     Raises:
         ConfigError: The pattern is no regular expression or has no group, or a table's schema or target is wrong.
@@ -106,7 +120,7 @@ def ingest(
         source_format, evidence = choose_format(tree, kind)
         _require_space(target, tree.total_bytes)
         with atomic_folder(target) as work:
-            packer = _Packer(work, pattern, problems)
+            packer = _Packer(work, pattern, problems, retouching and retouching.retouch)
             reading = packer.pack(tree, source_format)
             if not packer.counts[IMAGES] + packer.counts[CLIPS]:
                 raise DataError(_nothing_usable(label, source_format, problems))
@@ -124,6 +138,10 @@ def ingest(
                 "group_pattern": group_pattern,
                 "grouped_count": packer.grouped_count,
             }
+            if retouching:
+                counts = {"image_count": report.anonymized_count, "region_count": report.hidden_count}
+                values["anonymization"] = retouching.told(**counts)
+                warn_of_nothing_hidden(report.image_count, report.hidden_count)
             write_manifest(work, "sources", values)
     if group_pattern and not packer.grouped_count:
         events.warn(f"data.group_pattern = {group_pattern!r} matched none of the paths; each item is its own group")
@@ -195,13 +213,16 @@ def _nothing_usable(label: str, source_format: SourceFormat, problems: Problems)
 class _Packer:
     """Writes items into shards and their index, one after another."""
 
-    def __init__(self, work: Path, pattern: re.Pattern[str] | None, problems: Problems) -> None:
-        self._work, self._pattern, self._problems = work, pattern, problems
+    def __init__(
+        self, work: Path, pattern: re.Pattern[str] | None, problems: Problems, retouch: Retouch | None
+    ) -> None:
+        self._work, self._pattern, self._problems, self._retouch = work, pattern, problems, retouch
         self._keys: set[str] = set()
         self._seen_classes: set[str] = set()
         self.counts = {IMAGES: 0, CLIPS: 0}
         self.total_bytes = 0
         self.grouped_count = 0
+        self.anonymized_count = self.hidden_count = 0
 
     def pack(self, tree: SourceTree, source_format: SourceFormat) -> Reading:
         """Write shards, index and problems; return what the source was read as."""
@@ -232,6 +253,8 @@ class _Packer:
             kind=kind,
             digest=digest_of_lines(self._content_lines(kind, classes)),
             classes=tuple(classes),
+            anonymized_count=self.anonymized_count,
+            hidden_count=self.hidden_count,
         )
 
     def _content_lines(self, kind: str, classes: list[str]) -> Iterator[str]:
@@ -265,7 +288,7 @@ class _Packer:
         )
 
     def _images(self, tree: SourceTree, reading: Reading, shards: ShardWriter) -> Iterator[Item]:
-        for image, future in loaded_in_order(tree, reading.images, reading.class_map):
+        for image, future in loaded_in_order(tree, reading.images, reading.class_map, self._retouch):
             try:
                 loaded = future.result()
             except MediaError as error:
@@ -302,6 +325,8 @@ class _Packer:
         files = [(key + stored.extension, stored.data)] + ([(f"{key}.mask.png", mask.data)] if mask else [])
         blob, *mask_blobs = shards.add_together(files)
         self.total_bytes += sum(len(data) for _, data in files)
+        self.anonymized_count += bool(stored.hidden_count)
+        self.hidden_count += stored.hidden_count
         self._seen_classes |= {image.class_name} if image.class_name is not None else set()
         self._seen_classes |= {box.class_name for box in boxes or ()}
         return Item(

@@ -8,8 +8,10 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
+from visionyard import events
 from visionyard.transforms import IMAGE_MEDIA_TYPES, decode_image
 from visionyard.transforms.images import open_image
+from visionyard.video.retouching import Retouch
 
 # Enough for the tar mark at 257 and three MPEG-TS packets of 188 bytes.
 HEAD_BYTES = 1024
@@ -95,6 +97,8 @@ _ORIENTATION_TAG = 0x0112
 _SAME_SIZE = {2, 3, 4}
 _OTHER_SIZE = {5, 6, 7, 8}
 _PNG_BIT_DEPTH_AT = 24
+# As of frames, near lossless; with colour at full resolution.
+_RETOUCHED_JPEG_QUALITY = 95
 
 
 def sniff_media_type(head: bytes) -> str | None:
@@ -161,6 +165,7 @@ class StoredImage:
         is_reencoded: Whether the bytes are not the original's.
         is_turned_unseen: Whether EXIF turned the original in a way that leaves its size as it was, so that nothing
             shows whether a mask beside it is turned too.
+        hidden_count: Regions that were hidden in it.
     """
 
     data: bytes
@@ -169,30 +174,51 @@ class StoredImage:
     height: int
     is_reencoded: bool
     is_turned_unseen: bool = False
+    hidden_count: int = 0
 
 
-def stored_image(data: bytes) -> StoredImage:
+def stored_image(data: bytes, retouch: Retouch | None = None) -> StoredImage:
     """Decode an image to prove that it can be, and return the form in which every later reader sees the same pixels.
 
     Plain images (8-bit RGB or grey, JPEG or PNG, upright, one frame) are kept byte for byte. Where decoders could
     disagree (EXIF orientation, CMYK, 16 bits, transparency, palette, animation, other formats) what `decode_image` sees
-    is stored as RGB PNG.
+    is stored as RGB PNG. An image in which something is hidden is encoded anew, a plain JPEG as JPEG: what the file
+    holds beside its pixels, a small picture in EXIF for instance, is left behind.
+
+    Args:
+        data: The encoded file.
+        retouch: Hides what must not be seen; None leaves all.
 
     Raises:
         MediaError: The image cannot be decoded; says why.
     """
-    pixels = decode_image(data)
+    pixels, hidden_count = decode_image(data), 0
+    if retouch is not None:
+        pixels, hidden_count = retouch(pixels)
     height, width = pixels.shape[:2]
     image = open_image(data)
     # Of a PNG, Pillow reads the pixels first: its EXIF may stand behind them.
     orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     is_turned_unseen = orientation in _SAME_SIZE or (orientation in _OTHER_SIZE and width == height)
     extension = _plain_extension(image, data, is_upright=orientation == 1)
-    if extension is not None:
+    if extension is not None and not hidden_count:
         return StoredImage(data, extension, width, height, is_reencoded=False)
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, format="PNG")
-    return StoredImage(encoded.getvalue(), ".png", width, height, True, is_turned_unseen)
+    if extension == ".jpg":
+        Image.fromarray(pixels).save(encoded, "JPEG", quality=_RETOUCHED_JPEG_QUALITY, subsampling="4:4:4")
+    else:
+        extension = ".png"
+        Image.fromarray(pixels).save(encoded, format="PNG")
+    return StoredImage(encoded.getvalue(), extension, width, height, True, is_turned_unseen, hidden_count)
+
+
+def warn_of_nothing_hidden(image_count: int, hidden_count: int) -> None:
+    """Warn when there were images and nothing was hidden in any."""
+    if image_count and not hidden_count:
+        events.warn(
+            f"nothing was hidden in any of {image_count} images: the detector of frames.anonymize found nothing; look "
+            "at some of them, and lower frames.anonymize.confidence if there is something to hide"
+        )
 
 
 def _plain_extension(image: Image.Image, data: bytes, *, is_upright: bool) -> str | None:

@@ -4,19 +4,26 @@ Images are read twice, a few at a time: decoded small, once for both the check a
 Only their metadata is in memory (see `visionyard.data.records`); what the search keeps of them lies in scratch files.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from visionyard import events
 from visionyard.atomic import atomic_folder
-from visionyard.data.artifacts import MANIFEST, PROBLEMS, read_manifest, read_problems, write_manifest
+from visionyard.data.artifacts import CLIPS, IMAGES, MANIFEST, PROBLEMS, read_manifest, read_problems, write_manifest
 from visionyard.data.dataset import DATASET
 from visionyard.data.duplicates import drop_duplicates
+from visionyard.data.given_splits import (
+    GivenSplits,
+    assign_given,
+    check_unused,
+    read_given_splits,
+    settled_units,
+)
 from visionyard.data.grouping import Grouping, group_images
 from visionyard.data.health import Intake, check_balance, check_health
-from visionyard.data.items import SPLITS, Problems, Split, Task, write_json_lines
+from visionyard.data.items import SPLITS, Problems, Split, Task, read_json_lines, write_json_lines
 from visionyard.data.leaks.audit import LEAK_BUDGET, AuditedImage, LeakCertificate, certify, group_table
 from visionyard.data.leaks.near_duplicates import NearDuplicates
 from visionyard.data.packing import pack
@@ -43,6 +50,10 @@ _WARNED_CODES = {
     "near_duplicates_not_joined",
     "near_duplicates_with_other_label",
     "split_changed",
+    "split_file_changes_previous",
+    "split_file_divides_group",
+    "split_file_divides_near_duplicates",
+    "split_row_unused",
 }
 
 
@@ -100,6 +111,7 @@ def prepare_dataset(
     folds: int = 0,
     fold: int = 0,
     previous: str = "",
+    split_file: str = "",
     group_by: str = "clip",
     near_duplicates: str = "group",
     leak_budget: float = LEAK_BUDGET,
@@ -119,6 +131,7 @@ def prepare_dataset(
         folds: Number of folds, 0 for shares instead; see `visionyard.data.split`.
         fold: Which of them is tested, from 0.
         previous: Folder or address of an earlier version whose items keep their splits; empty for none.
+        split_file: CSV of names and the splits that they stand in; see `visionyard.data.given_splits`; empty for none.
         group_by: `clip` or `scene`; see `visionyard.data.grouping`.
         near_duplicates: `group` keeps images that show the same in one split, `report` only counts them.
         leak_budget: Share of val and test that may have a near-duplicate in another split, in [0, 1].
@@ -130,27 +143,33 @@ def prepare_dataset(
     Raises:
         ConfigError: An option is wrong, or `classes` names what is not there.
         DataError: There are no images, no labels, or labels of two tasks.
-        SplitError: The groups cannot be divided as asked.
+        SplitError: The groups cannot be divided as asked, or the file of splits is wrong.
         ArtifactError: An input folder is incomplete, altered or of an unknown version.
         OSError: The disk is full.
     """
     splitting = Splitting(split_mode, val_fraction, test_fraction, split_seed, folds, fold)
     grouping = Grouping(group_by, near_duplicates)
-    _check_options(splitting, grouping, previous, leak_budget)
+    _check_options(splitting, grouping, previous, split_file, leak_budget)
     folders = (sources, frames)
     manifests = [read_manifest(folder, name) for folder, name in zip(folders, _ARTIFACTS, strict=True)]
     if manifests[0].get("kind") == TABLE_KIND:
-        return prepare_table(sources, target, splitting, classes=classes, previous=previous)
+        return prepare_table(sources, target, splitting, classes=classes, previous=previous, split_file=split_file)
+    given = read_given_splits(split_file) if split_file else None
     problems = Problems([problem for folder in folders for problem in read_problems(folder)])
     listed = manifests[0].get("classes") or ()
     intake = check_health(folders, listed=listed, wanted=classes, problems=problems, is_sketched=True)
     drop_duplicates(intake, within_published=split_mode == "published", problems=problems)
     check_balance(intake, problems)
-    splits, duplicates = _split(intake, splitting, grouping, previous, problems)
+    splits, duplicates = _split(intake, folders, splitting, grouping, previous, given, problems)
     images = _audited(intake, splits)
     certificate = certify(images, duplicates, problems, leak_budget=leak_budget)
     _warn(problems)
     values = _dataset_values(intake, images, splitting, grouping, certificate, problems)
+    if given:
+        values["splitting"]["split_file_sha256"] = given.sha256
+    told = {name: manifest.get("anonymization") for name, manifest in zip(_ARTIFACTS, manifests, strict=True)}
+    if any(told.values()):
+        values["anonymization"] = {name: hidden for name, hidden in told.items() if hidden}
     with atomic_folder(target) as work:
         values["digest"] = pack(
             intake.records, splits, folders, work, task=intake.task, classes=intake.classes, shard_bytes=shard_bytes
@@ -161,7 +180,9 @@ def prepare_dataset(
     return DatasetReport.of(values)
 
 
-def _check_options(splitting: Splitting, grouping: Grouping, previous: str, leak_budget: float) -> None:
+def _check_options(
+    splitting: Splitting, grouping: Grouping, previous: str, split_file: str, leak_budget: float
+) -> None:
     mistakes = splitting.mistakes() + grouping.mistakes()
     if not 0 <= leak_budget <= 1:
         mistakes.append(f"data.leak_budget = {leak_budget}: expected a share of the images held out, 0 to 1")
@@ -170,23 +191,42 @@ def _check_options(splitting: Splitting, grouping: Grouping, previous: str, leak
             f"data.previous = {previous!r} keeps drawn splits; use it with data.split_mode = group and without "
             "data.folds"
         )
+    if split_file and splitting.folds:
+        mistakes.append(
+            f"data.split_file with data.folds = {splitting.folds}: folds draw all splits; leave one of them out"
+        )
     if mistakes:
         raise ConfigError(mistakes)
 
 
 def _split(
     intake: Intake,
+    folders: Sequence[Path],
     splitting: Splitting,
     grouping: Grouping,
     previous: str,
+    given: GivenSplits | None,
     problems: Problems,
 ) -> tuple[list[Split], NearDuplicates]:
     """Return the split of each record and the near-duplicates, having sorted the records by split and key."""
     earlier = read_previous(previous) if previous else None
     intake.records.sort(key=lambda record: record.key)
-    groups = group_images(intake, grouping, is_published=splitting.mode == "published", problems=problems)
+    named = _named(intake, folders, splitting, given, problems) if given else ()
+    # Frames of one clip are held against each other where the clip may stand in two splits.
+    is_published = splitting.mode == "published" or bool(named)
+    groups = group_images(intake, grouping, is_published=is_published, problems=problems)
 
     def split_by(joined: Mapping[str, str], noted: Problems) -> list[Split]:
+        kept = kept_splits(intake.records, joined, earlier, noted) if earlier else {}
+        settled = settled_units(named, [record.group for record in intake.records], joined, noted) if named else {}
+        changed = sorted(unit for unit, split in settled.items() if kept.get(unit, split) != split)
+        if changed:
+            noted.add(
+                "split_file_changes_previous",
+                changed[0],
+                f"{len(changed)} groups, this one first, stand in another split of data.previous than data.split_file "
+                "says; the file is followed, and a model of that version may have been trained on the new test",
+            )
         return assign_splits(
             intake.records,
             joined,
@@ -194,13 +234,37 @@ def _split(
             classes=intake.classes,
             splitting=splitting,
             problems=noted,
-            kept=kept_splits(intake.records, joined, earlier, noted) if earlier else None,
+            kept={**kept, **settled},
+            given=named,
         )
 
     splits = groups.split(split_by, problems)
     order = sorted(range(len(splits)), key=lambda position: SPLITS.index(splits[position]))
     intake.records = [intake.records[position] for position in order]
     return [splits[position] for position in order], groups.duplicates.reordered(order)
+
+
+def _named(
+    intake: Intake, folders: Sequence[Path], splitting: Splitting, given: GivenSplits, problems: Problems
+) -> tuple[Split | None, ...]:
+    """Return the split that a person gave each record; the records carry it as if the source had published it."""
+    assignment = assign_given(given, intake.records)
+    check_unused(given, assignment, _names_in(folders, problems), problems)
+    is_published = splitting.mode == "published"
+    intake.records = [
+        replace(record, published_split=split or (record.published_split if is_published else None))
+        for record, split in zip(intake.records, assignment.splits, strict=True)
+    ]
+    return assignment.splits
+
+
+def _names_in(folders: Sequence[Path], problems: Problems) -> Iterator[str]:
+    """Yield every name in the input artifacts, also of what was left out."""
+    for folder in folders:
+        for name in (IMAGES, CLIPS):
+            for values in read_json_lines(folder / name) if (folder / name).exists() else ():
+                yield from (values[part] for part in ("key", "source", "group") if part in values)
+    yield from (problem.file for problem in problems.found)
 
 
 def _audited(intake: Intake, splits: Sequence[Split]) -> list[AuditedImage]:

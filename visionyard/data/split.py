@@ -24,6 +24,10 @@ name would keep splits too, without an earlier version, but it cannot see to it 
 Where new images join groups of two splits, all of them go to train, else to val: nothing that a model was trained on
 ever comes into a later test.
 
+What `data.split_file` gives stands where it says, in both modes (`visionyard.data.given_splits`); the rest is drawn
+around it. A file that gives all is taken as it is, by the rules of `published`; one that leaves a split empty is
+refused.
+
 Folds (`data.folds` = k): the groups are divided into k equal parts by the same rules, each class in each part where it
 has k groups (a classification needs that many). Fold i is tested on part i and validated on the next; the parts do not
 depend on i, so each item is tested once over all folds.
@@ -133,6 +137,7 @@ def assign_splits(
     splitting: Splitting,
     problems: Problems,
     kept: Mapping[str, Split] | None = None,
+    given: Sequence[Split | None] = (),
 ) -> list[Split]:
     """Return the split of each record by the rules above.
 
@@ -144,6 +149,7 @@ def assign_splits(
         splitting: Mode, shares and seed.
         problems: Gets `class_missing_in_split` and `item_without_published_split`.
         kept: Groups, by their name after joining, and the split that they stay in (`visionyard.data.previous`).
+        given: Of each record the split that a person gave, None where none; empty when nobody gave any.
 
     Raises:
         SplitError: The groups cannot be divided so; names the classes, their groups, what is needed and the way out.
@@ -153,12 +159,27 @@ def assign_splits(
             f"class {classes[0]!r} is the only one of {len(records)} images; a classification needs two classes or "
             "more: add images of another class, or boxes for a detection"
         )
-    if splitting.mode == "published":
+    mode = splitting.mode
+    settled = [split for split in given if split is not None]
+    if settled and len(settled) == len(records):
+        splits, mode = _all_given(settled), "published"
+    elif mode == "published":
         splits = _published(records, joined, classes, splitting, problems)
     else:
         units = _Units(records, joined, len(classes))
-        splits = _drawn_in_groups(units, task, classes, splitting, kept or {})
-    _check_presence(records, splits, task, classes, splitting.mode, problems)
+        drawn = _drawn_in_groups(units, task, classes, splitting, kept or {})
+        splits = [one or other for one, other in zip(given, drawn, strict=True)] if given else drawn
+    _check_presence(records, splits, task, classes, mode, problems)
+    return splits
+
+
+def _all_given(splits: list[Split]) -> list[Split]:
+    empty = [split for split in SPLITS if split not in splits]
+    if empty:
+        raise SplitError(
+            f"data.split_file names every item and none for {' and '.join(empty)}; name some, or leave the rows out of "
+            f"items that may be drawn for {' and '.join(empty)}"
+        )
     return splits
 
 

@@ -19,24 +19,30 @@ from visionyard.errors import MediaError
 from visionyard.video.extraction import extract_clip
 from visionyard.video.process import become_decoder, is_out_of_memory
 from visionyard.video.records import ExtractionSettings
+from visionyard.video.retouching import Retouch
 
 PROGRESS_INTERVAL_S = 0.2
 
 
-def main() -> None:
-    """Answer requests until standard input ends."""
+def main(make_retouch: Callable[[], Retouch] | None = None) -> None:
+    """Answer requests until standard input ends.
+
+    Args:
+        make_retouch: Makes what changes a frame before it is encoded; called once memory is bounded.
+    """
     answers = os.fdopen(become_decoder(int(sys.argv[1])), "w", encoding="utf-8", buffering=1)
 
     def answer(kind: str, **values: Any) -> None:
         answers.write(json.dumps({"kind": kind, **values}) + "\n")
 
     parent = os.getppid()
+    retouch = make_retouch() if make_retouch else None
     answer("ready")
     for line in sys.stdin:
-        _serve(json.loads(line), answer, parent)
+        _serve(json.loads(line), answer, parent, retouch)
 
 
-def _serve(request: dict[str, Any], answer: Callable[..., None], parent: int) -> None:
+def _serve(request: dict[str, Any], answer: Callable[..., None], parent: int, retouch: Retouch | None) -> None:
     last_told = 0.0
 
     def tell(frame_count: int) -> None:
@@ -57,6 +63,7 @@ def _serve(request: dict[str, Any], answer: Callable[..., None], parent: int) ->
             name=name,
             thread_count=request["thread_count"],
             on_progress=tell,
+            retouch=retouch,
         )
     except MediaError as error:
         answer("unreadable", message=str(error).removeprefix(f"{name}: "))

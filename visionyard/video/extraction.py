@@ -18,6 +18,7 @@ from visionyard.video.complaints import complaints
 from visionyard.video.decoding import DecodedFrame, PacketsMisleadError, VideoReader
 from visionyard.video.packets import Packets, read_packets
 from visionyard.video.records import ClipExtraction, ExtractionSettings, KeptFrame
+from visionyard.video.retouching import Retouch
 from visionyard.video.sampling import Due, at, every, shown_at, thin_evenly, tolerance_s
 from visionyard.video.selection import Choice, Look, choose, look_at
 
@@ -36,6 +37,7 @@ def extract_clip(
     name: str = "",
     thread_count: int = 0,
     on_progress: Callable[[int], None] = lambda _: None,
+    retouch: Retouch | None = None,
 ) -> ClipExtraction:
     """Sample a clip and write the JPEG of each candidate, one after another, to a file.
 
@@ -49,6 +51,7 @@ def extract_clip(
         name: What to call the clip in errors; empty takes `path`.
         thread_count: Threads of the decoder, 0: one a core; the result is the same whatever their number.
         on_progress: Called with the number of frames decoded or passed over so far, 0 while the packets are read.
+        retouch: Changes each frame before it is encoded; what it looked like before is in no file.
 
     Raises:
         MediaError: The clip cannot be read, or not one frame decoded.
@@ -57,7 +60,7 @@ def extract_clip(
 
     def extract(*, is_sparing: bool, thread_count: int) -> ClipExtraction:
         with VideoReader(path, name=name, thread_count=thread_count, on_progress=on_progress) as reader:
-            return _extract(reader, packets, images_path, settings, is_sparing=is_sparing)
+            return _extract(reader, packets, images_path, settings, retouch, is_sparing=is_sparing)
 
     is_damaged = packets.is_damaged
     if packets.is_exact:
@@ -74,7 +77,13 @@ def extract_clip(
 
 
 def _extract(
-    reader: VideoReader, packets: Packets, images_path: Path, settings: ExtractionSettings, *, is_sparing: bool
+    reader: VideoReader,
+    packets: Packets,
+    images_path: Path,
+    settings: ExtractionSettings,
+    retouch: Retouch | None,
+    *,
+    is_sparing: bool,
 ) -> ClipExtraction:
     due = _due(packets, settings)
     if is_sparing:
@@ -85,7 +94,7 @@ def _extract(
     taken: list[KeptFrame] = []
     looks: list[Look] = []
     with images_path.open("wb") as images:
-        for frame, developed in _developed(frames, partial(_develop, reader, settings)):
+        for frame, developed in _developed(frames, partial(_develop, reader, settings, retouch)):
             taken.append(_write(images, frame, developed))
             if developed.look is not None:
                 looks.append(developed.look)
@@ -121,18 +130,23 @@ def _choice(count: int, looks: Sequence[Look], settings: ExtractionSettings) -> 
 
 @dataclass(frozen=True)
 class _Developed:
-    """A frame as JPEG, with its size and, where frames may be left out for it, its look."""
+    """A frame as JPEG, with its size, the number of regions hidden in it, and its look where that may leave it out."""
 
     jpeg: bytes
     width: int
     height: int
+    hidden_count: int
     look: Look | None
 
 
-def _develop(reader: VideoReader, settings: ExtractionSettings, frame: DecodedFrame) -> _Developed:
+def _develop(
+    reader: VideoReader, settings: ExtractionSettings, retouch: Retouch | None, frame: DecodedFrame
+) -> _Developed:
     rgb = reader.to_rgb(frame)
+    # As the camera saw it: a blurred face must not count as a blurred frame.
     look = look_at(rgb) if _has_drops(settings) else None
-    return _Developed(encode_jpeg(rgb, settings.jpeg_quality), rgb.shape[1], rgb.shape[0], look)
+    rgb, hidden_count = retouch(rgb) if retouch else (rgb, 0)
+    return _Developed(encode_jpeg(rgb, settings.jpeg_quality), rgb.shape[1], rgb.shape[0], hidden_count, look)
 
 
 def _developed(
@@ -176,6 +190,7 @@ def _write(images: BinaryIO, frame: DecodedFrame, developed: _Developed) -> Kept
         offset=offset,
         size=len(developed.jpeg),
         sha256=sha256_bytes(developed.jpeg),
+        hidden_count=developed.hidden_count,
     )
 
 

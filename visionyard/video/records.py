@@ -27,6 +27,7 @@ class KeptFrame:
         offset: Where the JPEG begins.
         size: Bytes of the JPEG.
         sha256: Of the JPEG.
+        hidden_count: Regions that were hidden in it.
     """
 
     frame_index: int
@@ -36,6 +37,7 @@ class KeptFrame:
     offset: int
     size: int
     sha256: str
+    hidden_count: int = 0
 
 
 @dataclass(frozen=True)

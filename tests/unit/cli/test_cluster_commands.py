@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from tests.fixtures.argo import omitted, pod_of, task, workflow
 from tests.fixtures.kfp_stub import KfpStub, kfp_stub
+from visionyard import storage
 from visionyard.cli import runs
 from visionyard.cli.app import app
 from visionyard.cluster.kfp_api import KfpApi
@@ -114,6 +115,51 @@ def test_a_source_that_only_the_cluster_reaches_is_told_with_the_way_out(
     with pytest.raises(VisionyardError, match="submit with --fresh"):
         _invoke("submit", "run.yaml")
     assert stub.requests == []
+
+
+def test_what_other_inputs_hold_is_sent_and_paths_of_this_machine_are_refused(
+    folder: Path, stub: KfpStub, s3: str, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "splits.csv").write_text("name,split\na,train\n")
+    with pytest.raises(ConfigError) as told:
+        _invoke(
+            *("submit", "run.yaml", "--store", "s3://yard/x", "--fresh"),
+            *("--set", "data.split_file=splits.csv", "--set", "frames.anonymize.model=faces.onnx"),
+        )
+    named = ["'splits.csv'", "'faces.onnx'", "'faces.spec.yaml'"]
+    assert len(told.value.problems) == 3
+    assert all(name in problem for name, problem in zip(named, told.value.problems, strict=True))
+
+    storage.upload_file(folder / "splits.csv", f"{s3}/splits.csv")
+    storage.upload_file(folder / "splits.csv", f"{s3}/clips/a.txt")
+    for name in ("model.json", "model.onnx"):
+        storage.write_bytes(f"{s3}/faces/{name}", b"1")
+    sets = [f"data.source={s3}/clips", f"data.split_file={s3}/splits.csv", f"frames.anonymize.model={s3}/faces"]
+    command = ["submit", "run.yaml", "--store", "s3://yard/x", *(word for one in sets for word in ("--set", one))]
+
+    def sent(*options: str) -> dict[str, Any]:
+        before = set(stub.runs)
+        _invoke(*command, *options)
+        (run_id,) = set(stub.runs) - before
+        run: dict[str, Any] = stub.runs[run_id]
+        return run
+
+    def parameters(run: dict[str, Any]) -> tuple[str, str]:
+        values = run["runtime_config"]["parameters"]
+        return values.get("data_split_file_digest", ""), values.get("frames_anonymize_digest", "")
+
+    first, again = parameters(sent()), parameters(sent())
+    assert first == again and all(first)
+    storage.write_bytes(f"{s3}/splits.csv", b"name,split\na,test\n")
+    storage.write_bytes(f"{s3}/faces/model.onnx", b"2")
+    changed = parameters(sent())
+    assert changed[0] != first[0] and changed[1] != first[1]
+    # Not looked at: what would take them from the cache looks anew.
+    fresh = sent("--fresh")
+    assert parameters(fresh) == ("", "")
+    tasks = fresh["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    for name in ("ingest-dataset", "extract-frames", "prepare-dataset"):
+        assert tasks[name]["cachingOptions"] == {}, name
 
 
 def test_waiting_follows_the_run_and_says_why_it_failed(folder: Path, stub: KfpStub):

@@ -1,5 +1,6 @@
 """Compiled pipelines: read, held against parameters, and changed before they are sent."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,23 @@ def test_only_the_task_that_reads_the_source_is_never_taken_from_the_cache():
     assert tasks["ingest"]["cachingOptions"] == {}
     assert tasks["again"]["cachingOptions"] == tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert SPEC["root"]["dag"]["tasks"]["ingest"]["cachingOptions"] == {"enableCache": True}
+
+
+def test_so_is_a_task_that_reads_another_input_whose_content_is_not_known():
+    spec = copy.deepcopy(SPEC)
+    tasks = spec["root"]["dag"]["tasks"]
+    handed_on = {"componentInputParameter": "pipelinechannel--data_split_file_digest"}
+    tasks["prepare"] = {
+        "cachingOptions": {"enableCache": True},
+        "inputs": {"parameters": {"split_file_digest": handed_on}},
+    }
+    # A condition hands values on under the name of their channel; it is no task of its own.
+    tasks["condition"] = {
+        "cachingOptions": {"enableCache": True},
+        "inputs": {"parameters": {"pipelinechannel--data_split_file_digest": handed_on}},
+    }
+    changed = Package(spec, {}).without_cached_source(["data_split_file_digest"]).spec["root"]["dag"]["tasks"]
+    assert [name for name, task in changed.items() if task["cachingOptions"] == {}] == ["prepare"]
 
 
 @pytest.mark.parametrize(

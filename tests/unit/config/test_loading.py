@@ -37,8 +37,9 @@ def load(folder: Path, text: str, *, overrides: tuple[str, ...] = (), **environm
             id="key of another section",
         ),
         pytest.param(
-            {"data": DATA, "frames": {"xyz": 3}},
-            "frames.xyz: unknown key; known here: rate_hz, max_per_clip, drop_blurred, drop_similar, jpeg_quality",
+            {"data": DATA, "export": {"xyz": 3}},
+            "export.xyz: unknown key; known here: formats, opset, score_tolerance, metric_tolerance, "
+            "int8_metric_tolerance",
             id="key like no other",
         ),
         pytest.param(
@@ -88,6 +89,21 @@ def load(folder: Path, text: str, *, overrides: tuple[str, ...] = (), **environm
             {"data": DATA, "export": {"formats": ["onx"]}},
             "export.formats.0 = 'onx': input should be 'onnx', 'torchscript', 'onnx-fp16', 'onnx-int8' or 'openvino'",
             id="format",
+        ),
+        pytest.param(
+            {"data": DATA, "frames": {"anonymize": {"modle": "faces"}}},
+            "frames.anonymize.modle: unknown key; did you mean frames.anonymize.model?",
+            id="key of an inner section",
+        ),
+        pytest.param(
+            {"data": {**DATA, "split_file": "s.csv", "folds": 3}},
+            "data: split_file 's.csv': folds = 3 draws all splits; leave it out",
+            id="split file and folds",
+        ),
+        pytest.param(
+            {"data": {**DATA, "split_file": "s.csv", "kind": "table"}},
+            "data: split_file 's.csv': of kind table a column says the split; leave it out",
+            id="split file of a table",
         ),
         pytest.param(
             {"data": DATA, "export": {"formats": []}},
@@ -264,3 +280,12 @@ def test_problems_of_another_model_name_its_own_fields() -> None:
     with pytest.raises(ValidationError) as caught:
         Options.model_validate({"mosiac": 1})
     assert describe_problems(caught.value, Options) == ["mosiac: unknown key; did you mean mosaic?"]
+
+
+def test_a_section_within_a_section_is_set_like_any_other(tmp_path: Path) -> None:
+    text = "data: {source: clips}\nframes:\n  anonymize:\n    # model: faces\n"
+    overrides = ("frames.anonymize.classes=[face]", "frames.anonymize.confidence=0.5")
+    config = load(tmp_path, text, overrides=overrides, VISIONYARD_SET_FRAMES__ANONYMIZE__MODEL="faces")
+    anonymize = config.frames.anonymize
+    assert (anonymize.model, anonymize.classes, anonymize.confidence) == ("faces", ["face"], 0.5)
+    assert load(tmp_path, text).frames.anonymize.model == ""

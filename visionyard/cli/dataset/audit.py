@@ -38,11 +38,16 @@ def audit_command(
         float,
         typer.Option("--budget", min=0, max=1, help="Share of val and test that may look like one of another split."),
     ] = 0.01,
+    split_file: Annotated[
+        str,
+        typer.Option("--split-file", help="CSV of names and splits, as data.split_file: audited before it is used."),
+    ] = "",
     is_json: JsonOption = False,
 ) -> None:
     """Say whether anything of one split can be seen in another; exit code 1 when it can.
 
-    Of raw input the published split is audited; without one, groups and pairs are told all the same.
+    Of raw input the published split is audited; without one, groups and pairs are told all the same. With --split-file
+    the splits of that file are, for the names it holds.
     """
     from visionyard.data.dataset import Dataset
     from visionyard.data.leaks.dataset_audit import audit_dataset, audit_sources
@@ -50,10 +55,10 @@ def audit_command(
     if is_version_path(source, kind):
         if group_pattern:
             raise ConfigError(f"--group-pattern {group_pattern}: {source} is a dataset version, which has its groups")
-        certificate = audit_dataset(Dataset(Path(source)), leak_budget=leak_budget)
+        certificate = audit_dataset(Dataset(Path(source)), leak_budget=leak_budget, split_file=split_file)
     else:
         with staged(source, kind, rate_hz, group_pattern=group_pattern) as (sources, _):
-            certificate = audit_sources(sources, leak_budget=leak_budget)
+            certificate = audit_sources(sources, leak_budget=leak_budget, split_file=split_file)
     values = certificate.to_json()
     if is_json:
         told = {"leaky": values["is_leaky"], "pairs": values["examples"], "groups": values["clusters"]}

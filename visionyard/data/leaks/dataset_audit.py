@@ -1,11 +1,13 @@
 """The leak audit of data that is there already: a dataset version, or what `ingest` read, by its published splits."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from visionyard.data.artifacts import IMAGES, SHARDS, read_manifest
+from visionyard.data.artifacts import IMAGES, SHARDS, read_manifest, read_problems
 from visionyard.data.dataset import Dataset
+from visionyard.data.given_splits import assign_given, check_unused, read_given_splits
 from visionyard.data.items import SPLITS, Item, Problems, read_json_lines
 from visionyard.data.leaks.audit import LEAK_BUDGET, AuditedImage, LeakCertificate, certify
 from visionyard.data.leaks.near_duplicates import find_near_duplicates, without_other_labels
@@ -16,16 +18,18 @@ from visionyard.errors import DataError
 Reader = Callable[[], bytes]
 
 
-def audit_dataset(dataset: Dataset, *, leak_budget: float = LEAK_BUDGET) -> LeakCertificate:
+def audit_dataset(dataset: Dataset, *, leak_budget: float = LEAK_BUDGET, split_file: str = "") -> LeakCertificate:
     """Audit a dataset version anew, whatever certificate it carries.
 
     Args:
         dataset: The version, in a folder or streamed from the store.
         leak_budget: Share of val and test that may have a near-duplicate in another split, in [0, 1].
+        split_file: The splits to audit, where it names some; empty: those of the version.
 
     Raises:
         ArtifactError: It is incomplete.
         MediaError: An image cannot be decoded; names it.
+        SplitError: The file of splits is wrong, or names what is not there.
     """
     is_classification = dataset.task == "classification"
     images, readers = [], []
@@ -37,10 +41,12 @@ def audit_dataset(dataset: Dataset, *, leak_budget: float = LEAK_BUDGET) -> Leak
                 AuditedImage(sample.key, sample.source, sample.group, sample.timestamp_s, sha256, split, class_name)
             )
             readers.append(partial(dataset.image_bytes, sample))
+    if split_file:
+        images = _with_given_splits(images, split_file, dataset.folder)
     return audit_images(images, readers, leak_budget=leak_budget)
 
 
-def audit_sources(sources: Path, *, leak_budget: float = LEAK_BUDGET) -> LeakCertificate:
+def audit_sources(sources: Path, *, leak_budget: float = LEAK_BUDGET, split_file: str = "") -> LeakCertificate:
     """Audit the loose images that `ingest` read, by the splits that the source gave.
 
     An image without a split is taken as one of train. Where the source gave none at all nothing can leak; pairs within
@@ -49,10 +55,12 @@ def audit_sources(sources: Path, *, leak_budget: float = LEAK_BUDGET) -> LeakCer
     Args:
         sources: Folder of the ingest stage.
         leak_budget: Share of val and test that may have a near-duplicate in another split, in [0, 1].
+        split_file: The splits to audit, where it names some; empty: those that the source gave.
 
     Raises:
         ArtifactError: It is incomplete.
         DataError: It holds no image.
+        SplitError: The file of splits is wrong, or names what is not there.
     """
     read_manifest(sources, "sources")
     images, readers = [], []
@@ -62,7 +70,17 @@ def audit_sources(sources: Path, *, leak_budget: float = LEAK_BUDGET) -> LeakCer
         readers.append(partial(read_blob, sources / SHARDS, item.blob))
     if not images:
         raise DataError(f"{sources}: there is no loose image to audit; make a dataset version of clips, and audit that")
+    if split_file:
+        images = _with_given_splits(images, split_file, sources)
     return audit_images(images, readers, leak_budget=leak_budget)
+
+
+def _with_given_splits(images: Sequence[AuditedImage], split_file: str, folder: Path) -> list[AuditedImage]:
+    given = read_given_splits(split_file)
+    assignment = assign_given(given, images)
+    # What was left out on the way here is known from the problems.
+    check_unused(given, assignment, (problem.file for problem in read_problems(folder)), Problems())
+    return [replace(image, split=split or image.split) for image, split in zip(images, assignment.splits, strict=True)]
 
 
 def _items(sources: Path) -> Iterator[Item]:

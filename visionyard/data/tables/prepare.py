@@ -64,7 +64,13 @@ class TableReport:
 
 
 def prepare_table(
-    sources: Path, target: Path, splitting: Splitting, *, classes: Sequence[str] = (), previous: str = ""
+    sources: Path,
+    target: Path,
+    splitting: Splitting,
+    *,
+    classes: Sequence[str] = (),
+    previous: str = "",
+    split_file: str = "",
 ) -> TableReport:
     """Turn an ingested table into a dataset version; `target` appears whole or not at all.
 
@@ -74,6 +80,7 @@ def prepare_table(
         splitting: Mode, shares or folds, and seed.
         classes: As of images; refused, since rows of other classes are better left out of the table.
         previous: As of images; refused, since a table's rows do not keep their splits from version to version.
+        split_file: As of images; refused, since rows have no names; a column of the table can say their splits.
 
     Raises:
         ConfigError: A setting that tables do not have is given.
@@ -81,7 +88,7 @@ def prepare_table(
         SplitError: The rows cannot be divided as asked.
         OSError: The disk is full.
     """
-    _refuse_settings(classes, previous)
+    _refuse_settings(classes, previous, split_file)
     manifest = read_manifest(sources, "sources")
     table = sources / TABLE
     if manifest.get("kind") != KIND or not table.is_file():
@@ -118,12 +125,14 @@ def prepare_table(
     )
 
 
-def _refuse_settings(classes: Sequence[str], previous: str) -> None:
+def _refuse_settings(classes: Sequence[str], previous: str, split_file: str) -> None:
     mistakes = []
     if classes:
         mistakes.append(f"data.classes = {list(classes)}: not for tables; leave rows of other classes out of the file")
     if previous:
         mistakes.append(f"data.previous = {previous!r}: not for tables; name a split column and use published")
+    if split_file:
+        mistakes.append(f"data.split_file = {split_file!r}: not for tables; name a split column and use published")
     if mistakes:
         raise ConfigError(mistakes)
 

@@ -42,7 +42,20 @@ def dataset_part(dataset: Dataset) -> dict[str, Any]:
         "examples": _examples(dataset),
         "problems": _problem_table(read_problems(dataset.folder)),
         "leak": _leak(dataset),
+        "hidden": _hidden(dataset),
     }
+
+
+def _hidden(dataset: Dataset) -> str:
+    """Return what was hidden in the images before they were stored, in words; empty when nothing was to be."""
+    parts: list[dict[str, Any]] = list(dataset.info.get("anonymization", {}).values())
+    if not parts:
+        return ""
+    regions, images = (sum(part[name] for part in parts) for name in ("region_count", "image_count"))
+    return (
+        f"Anonymized before it was stored ({parts[0]['method']}): {regions} regions in {images} images, classes "
+        f"{', '.join(parts[0]['classes'])}, found by {parts[0]['model']} from confidence {parts[0]['confidence']:g} on."
+    )
 
 
 def _leak(dataset: Dataset) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ function dataSection({ classes, data, task }) {
   const labels = isDetection ? plural(labelCount, "box", "boxes") : `${count(labelCount)} of them labelled`;
   return [
     lead(`${plural(sum(Object.values(data.splits)), "image")}, ${labels}, ${plural(classes.length, "class", "classes")}.`),
+    data.hidden && small(data.hidden),
     h("div", { class: "columns" },
       panel(`${isDetection ? "Boxes" : "Images"} by class and split`, table(columns, rows)),
       panel("The split", splitFigure(data), groupLists(data.groups), data.leak && leakDetails(data.leak))),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionyard.errors import ConfigError, DataError
+from visionyard.errors import ConfigError, DataError, SplitError
 
 
 def _write(folder: Path, *, copied: bool) -> Path:
@@ -40,6 +40,31 @@ def test_images_of_their_own_do_not_leak(dataset_command: Any, tmp_path: Path):
     done = dataset_command("audit", _write(tmp_path / "data", copied=False))
     assert done.exit_code == 0
     assert "no leak found" in done.stdout
+
+
+def test_a_file_of_splits_is_audited_before_it_is_used(dataset_command: Any, tmp_path: Path):
+    data = _write(tmp_path / "data", copied=True)
+    file = tmp_path / "splits.csv"
+    file.write_text("name,split\ntest/cat/copy.png,train\n")
+    assert dataset_command("audit", data, "--split-file", file).exit_code == 0
+    file.write_text("name,split\ntest/cat/copy.png,val\n")
+    values = json.loads(dataset_command("audit", data, "--split-file", file, "--json").stdout)
+    assert values["leaky"] is True
+    assert {values["pairs"][0][side]["split"] for side in ("first", "second")} == {"train", "val"}
+    file.write_text("name,split\ntest/cat/99.png,val\n")
+    with pytest.raises(SplitError, match=r"line 2: test/cat/99\.png"):
+        dataset_command("audit", data, "--split-file", file)
+
+
+def test_the_splits_of_a_version_can_be_tried_otherwise(dataset_command: Any, tiny_dataset: Any, tmp_path: Path):
+    file = tmp_path / "splits.csv"
+    file.write_text("name,split\ntrain000,test\n")
+    version = tiny_dataset("classification")
+    before, after = (
+        json.loads(dataset_command("audit", version, *options, "--json").stdout)["certificate"]
+        for options in ((), ("--split-file", file))
+    )
+    assert after["held_out_items"] == before["held_out_items"] + 1
 
 
 def test_a_version_is_audited_anew(dataset_command: Any, tiny_dataset: Any):
