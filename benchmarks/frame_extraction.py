@@ -33,7 +33,6 @@ from visionyard.data.artifacts import CLIPS, SHARDS, write_manifest
 from visionyard.data.extract_frames import extract_frames
 from visionyard.data.items import Clip, write_json_lines
 from visionyard.data.shards import ShardWriter
-from visionyard.digests import sha256_file
 
 WIDTH, HEIGHT, FPS, DURATION_S = 1920, 1080, 30, 60
 RATE_HZ, LOW_RATE_HZ = 2.0, 0.1
@@ -88,12 +87,13 @@ def make_sources(clips: Sequence[Path], folder: Path) -> None:
     records = []
     with ShardWriter(folder / SHARDS, "sources") as shards:
         for number, clip in enumerate(clips):
+            blob, sha256 = shards.add_file(f"{number}-{clip.name}", clip)
             record = Clip(
                 source=f"{number}-{clip.name}",
                 group=str(number),
-                sha256=sha256_file(clip),
+                sha256=sha256,
                 media_type="video/mp4",
-                blob=shards.add(f"{number}-{clip.name}", clip),
+                blob=blob,
                 class_name="disc",
             )
             records.append(record.to_json())

@@ -22,7 +22,7 @@ from visionyard.data.extract_frames import Workers, extract_frames
 from visionyard.data.items import Box, Clip, Item, Track, TrackShape, read_json_lines, write_json_lines
 from visionyard.data.shards import ShardWriter, read_blob
 from visionyard.data.tracks import boxes_at
-from visionyard.digests import digest_of_folder, sha256_bytes, sha256_file
+from visionyard.digests import digest_of_folder, sha256_bytes
 from visionyard.errors import ArtifactError, ConfigError, DataError
 from visionyard.stage_resources import StageResources
 from visionyard.transforms import decode_image
@@ -77,10 +77,10 @@ def write_sources(folder: Path, clips: Iterable[tuple[str, Path | bytes, dict[st
     lines = []
     with ShardWriter(folder / SHARDS, "sources") as shards:
         for source, content, fields in clips:
-            digest = sha256_bytes(content) if isinstance(content, bytes) else sha256_file(content)
-            blob = shards.add(source, content)
+            data = content if isinstance(content, bytes) else content.read_bytes()
             values = {"group": source, "media_type": "video/x-matroska", **fields}
-            lines.append(Clip(source=source, sha256=digest, blob=blob, **values).to_json())
+            blob = shards.add(source, data)
+            lines.append(Clip(source=source, sha256=sha256_bytes(data), blob=blob, **values).to_json())
     write_json_lines(folder / CLIPS, lines)
     write_manifest(folder, "sources", {"digest": "of the sources"})
     return folder
