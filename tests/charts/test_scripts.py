@@ -3,6 +3,9 @@
 import io
 import json
 import runpy
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,3 +137,40 @@ def test_a_version_is_uploaded_once(script: Any, namespace: str | None) -> None:
     assert again("0.1.0-cpu") == "train_model: version 0.1.0-cpu is there"
     assert again("0.2.0-cpu") == "train_model: version 0.2.0-cpu uploaded"
     assert kfp.versions[f"{namespace or ''}/train_model"] == ["train_model", "0.1.0-cpu", "0.2.0-cpu"]
+
+
+@pytest.mark.filterwarnings("ignore:This client only works:FutureWarning")
+@pytest.mark.parametrize("token", ["", "from-file"], ids=["single-user", "multi-user"])
+def test_the_upload_signs_in_as_the_account_where_its_token_is_mounted(
+    token: str, script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            said.append(self.headers.get("authorization"))
+            answer = b'{"multi_user": false}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KF_PIPELINES_SA_TOKEN_PATH", raising=False)
+    if token:
+        (tmp_path / "token").write_text(token)
+        monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            script("upload_pipelines")["connect"]().get_kfp_healthz()
+        finally:
+            server.shutdown()
+            thread.join()
+
+    assert set(said) == {f"Bearer {token}" if token else None}

@@ -12,6 +12,16 @@ from visionyard import __version__
 PROFILES = Path("/etc/visionyard/profiles")
 
 
+def connect() -> Any:
+    """Return `kfp.Client` for the address in KF_PIPELINES_ENDPOINT, with the account's token where one is mounted."""
+    import kfp
+    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+    # By itself the client reads the token only where no address is given.
+    is_signed_in = "KF_PIPELINES_SA_TOKEN_PATH" in os.environ
+    return kfp.Client(credentials=ServiceAccountTokenVolumeCredentials() if is_signed_in else None)
+
+
 def upload(client: Any, name: str, package: str, version: str, namespace: str | None = None) -> str:
     """Upload one pipeline unless this version of it is there.
 
@@ -52,12 +62,10 @@ def main(profile: str, names: list[str]) -> None:
         profile: A shipped profile, or one of the chart's ConfigMap.
         names: Pipelines.
     """
-    import kfp
-
     from visionyard.cli.compile import compile_pipeline
 
     own = PROFILES / f"{profile}.yaml"
-    client = kfp.Client()
+    client = connect()
     namespace = os.environ.get("KF_PIPELINES_NAMESPACE")
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
