@@ -167,16 +167,13 @@ def prepare_dataset(
     values = _dataset_values(intake, images, splitting, grouping, certificate, problems)
     if given:
         values["splitting"]["split_file_sha256"] = given.sha256
-    told = {name: manifest.get("anonymization") for name, manifest in zip(_ARTIFACTS, manifests, strict=True)}
-    if any(told.values()):
-        values["anonymization"] = {name: hidden for name, hidden in told.items() if hidden}
+    values |= _origin(folders, manifests)
     with atomic_folder(target) as work:
         values["digest"] = pack(
             intake.records, splits, folders, work, task=intake.task, classes=intake.classes, shard_bytes=shard_bytes
         )
         write_json_lines(work / PROBLEMS, (problem.to_json() for problem in problems.found))
-        lineage = {name: sha256_file(folder / MANIFEST) for name, folder in zip(_ARTIFACTS, folders, strict=True)}
-        write_manifest(work, "dataset", {**values, "lineage": lineage}, name=DATASET)
+        write_manifest(work, "dataset", values, name=DATASET)
     return DatasetReport.of(values)
 
 
@@ -265,6 +262,14 @@ def _names_in(folders: Sequence[Path], problems: Problems) -> Iterator[str]:
             for values in read_json_lines(folder / name) if (folder / name).exists() else ():
                 yield from (values[part] for part in ("key", "source", "group") if part in values)
     yield from (problem.file for problem in problems.found)
+
+
+def _origin(folders: Sequence[Path], manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `dataset.json` says of the input artifacts."""
+    lineage = {name: sha256_file(folder / MANIFEST) for name, folder in zip(_ARTIFACTS, folders, strict=True)}
+    told = {name: manifest.get("anonymization") for name, manifest in zip(_ARTIFACTS, manifests, strict=True)}
+    hidden = {name: values for name, values in told.items() if values}
+    return {"lineage": lineage, **({"anonymization": hidden} if hidden else {})}
 
 
 def _audited(intake: Intake, splits: Sequence[Split]) -> list[AuditedImage]:
