@@ -86,6 +86,13 @@ _ADVICE = {
     "bug": "please report this with the log; it is a fault of Visionyard, not of your data",
 }
 
+_OTHER_VERSION = (
+    "the image holds another version of Visionyard than the one that made this pipeline: build the images anew, or "
+    "submit with the version of the images"
+)
+# Where KFP writes a component's source in its pod.
+_STAGE_FILE = "ephemeral_component.py"
+
 _PREEMPTED_AGAIN_S = 3.0
 _DISK_FULL = (ENOSPC, EDQUOT)
 # The words of CUDA; of torch on the CPU and of the kernel; of OpenCV. None of them raises a MemoryError.
@@ -110,7 +117,17 @@ def exit_report(stage_name: str, error: BaseException) -> ExitReport:
         exit_class = "out_of_memory"
     else:
         exit_class, message = "bug", f"{type(error).__name__}: {message}"
-    return ExitReport(stage=stage_name, exit_class=exit_class, message=message, advice=_ADVICE[exit_class])
+    advice = _OTHER_VERSION if exit_class == "bug" and _is_of_another_version(error) else _ADVICE[exit_class]
+    return ExitReport(stage=stage_name, exit_class=exit_class, message=message, advice=advice)
+
+
+def _is_of_another_version(error: BaseException) -> bool:
+    """Return whether a stage's own lines did not fit the library: the pipeline brings them, the image the library."""
+    last = error.__traceback__
+    while last and last.tb_next:
+        last = last.tb_next
+    is_stage = last is not None and last.tb_frame.f_code.co_filename.endswith(_STAGE_FILE)
+    return is_stage and isinstance(error, (ImportError, TypeError, AttributeError))
 
 
 class Sink(Protocol):

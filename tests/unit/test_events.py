@@ -174,6 +174,24 @@ def test_errors_get_a_class_a_message_and_advice(error: BaseException, exit_clas
     assert len(report.advice) > 20
 
 
+@pytest.mark.parametrize(
+    ("source", "is_of_another"),
+    [
+        ("from visionyard.nowhere import x", True),
+        ("import json; json.dumps({}, verdict=1)", False),
+        ("len(1, verdict=2)", True),
+        ("1 / 0", False),
+    ],
+    ids=["no such module", "deeper down", "no such argument", "another fault"],
+)
+def test_a_stage_that_does_not_fit_the_images_library_is_told_as_such(source: str, is_of_another: bool) -> None:
+    with pytest.raises(Exception) as caught:
+        exec(compile(source, "/tmp/tmp.DY3/ephemeral_component.py", "exec"))
+    report = events.exit_report("promote-model", caught.value)
+    assert ("another version of Visionyard" in report.advice) == is_of_another
+    assert report.exit_class == "bug"
+
+
 def test_a_failed_stage_leaves_its_report_everywhere(sink: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught, events.stage("prepare-dataset"):
         raise errors.SplitError("one clip only")
