@@ -134,7 +134,7 @@ def extract_frames(
         workers = Workers.for_clips(len(keys) - len(results.known_numbers))
         pool = DecoderPool(
             workers.process_count,
-            command=decoder_command or (retouching and retouching.decoder_command),
+            command=decoder_command or (retouching.decoder_command if retouching else None),
             timeout_s=timeout_s,
             window=_WINDOW,
             on_progress=tally.show,

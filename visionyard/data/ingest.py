@@ -120,7 +120,7 @@ def ingest(
         source_format, evidence = choose_format(tree, kind)
         _require_space(target, tree.total_bytes)
         with atomic_folder(target) as work:
-            packer = _Packer(work, pattern, problems, retouching and retouching.retouch)
+            packer = _Packer(work, pattern, problems, retouching.retouch if retouching else None)
             reading = packer.pack(tree, source_format)
             if not packer.counts[IMAGES] + packer.counts[CLIPS]:
                 raise DataError(_nothing_usable(label, source_format, problems))
