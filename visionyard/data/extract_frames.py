@@ -109,13 +109,13 @@ def extract_frames(
         drop_similar: Leave out frames that look like the one kept before them.
         jpeg_quality: 50 to 100.
         retouching: Hides what must not be seen in the frames, in the decoder process, before they are written.
-        decoder_command: Starts another decoder process; None takes ours, or that of `retouching`.
+        decoder_command: Starts another decoder process, without `retouching`; None takes ours, or that of it.
         timeout_s: A clip of which no frame is decoded for this long is left out.
         shard_bytes: As for `ShardWriter`.
 
     Raises:
         ArtifactError: `sources` is not a sources folder of a known version.
-        ConfigError: A setting is out of range.
+        ConfigError: A setting is out of range, or both decoder_command and retouching are given.
         DataError: There are clips and not one of them can be decoded.
     """
     settings = ExtractionSettings(
@@ -126,6 +126,8 @@ def extract_frames(
         jpeg_quality=jpeg_quality,
     )
     _check(settings)
+    if retouching and decoder_command:
+        raise ConfigError("decoder_command: another decoder process would not hide what retouching hides; give one")
     manifest = read_manifest(sources, "sources")
     keys = _clip_keys(sources)
     tally = _Tally(clip_count=len(keys))

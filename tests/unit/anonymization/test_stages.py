@@ -26,6 +26,7 @@ from visionyard.data.items import Item, read_json_lines
 from visionyard.data.media import stored_image
 from visionyard.data.shards import read_blob
 from visionyard.digests import digest_of_folder
+from visionyard.errors import ConfigError
 from visionyard.events import EVENTS_VARIABLE, read_events
 from visionyard.transforms import decode_image
 from visionyard.video.records import KeptFrame
@@ -116,6 +117,16 @@ def test_no_frame_is_ever_written_as_it_was(
     ingest(str(clip_source), tmp_path / "sources")
     extract(tmp_path / "sources", tmp_path / "hidden", red_detector)
     assert len(seen) == 5 and max(seen) < SMOOTH
+
+
+def test_a_decoder_process_that_hides_nothing_is_refused(clip_source: Path, red_detector: Path, tmp_path: Path) -> None:
+    ingest(str(clip_source), tmp_path / "sources")
+    with open_anonymizing(AnonymizeConfig(model=str(red_detector))) as retouching:
+        command = ["python", "-m", "visionyard.video._child", "1"]
+        with pytest.raises(ConfigError, match="another decoder process would not hide"):
+            extract_frames(
+                *(tmp_path / "sources", tmp_path / "h"), rate_hz=5.0, retouching=retouching, decoder_command=command
+            )
 
 
 def test_a_try_with_other_settings_is_not_continued(
