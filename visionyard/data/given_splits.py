@@ -14,7 +14,9 @@ The file is followed to the letter, also where it puts images of one group, or i
 splits: a problem says so, the leak certificate counts it, and training wants `data.allow_leak: true`.
 """
 
+import csv
 import difflib
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from visionyard import storage
+from visionyard.data.dataset import Dataset
 from visionyard.data.delimited import read_rows, text_layout
 from visionyard.data.formats.reading import split_of_folder
 from visionyard.data.items import SPLITS, Problems, Split
@@ -33,6 +36,8 @@ from visionyard.errors import ConfigError, DataError, SplitError
 _SPLIT_HEADERS = ("split", "subset", "set", "partition")
 _NAME_HEADERS = ("name", "item", "key", "clip", "group", "video", "image", "path", "file", "filename", "source", "id")
 _LISTED = 5
+# What stands between the name of a clip and the number of its scene.
+SCENE_MARK = "#scene-"
 
 
 class Named(Protocol):
@@ -178,7 +183,7 @@ def assign_given(given: GivenSplits, items: Sequence[Named]) -> Assignment:
     unused = set(given.of_name)
     # The widest first, so that what is closer to an item overwrites it.
     for names in ([item.group for item in items], [item.source for item in items], [item.key for item in items]):
-        for position, name in enumerate(names):
+        for position, name in enumerate(map(normal_name, names)):
             if name in given.of_name:
                 split_of[position] = given.of_name[name]
                 unused.discard(name)
@@ -186,7 +191,7 @@ def assign_given(given: GivenSplits, items: Sequence[Named]) -> Assignment:
         unused.discard(name)
         for position, item in enumerate(items):
             # Its own row, and that of its whole path, are closer.
-            if item.source == source and not {item.key, source} & given.of_name.keys():
+            if item.source == source and not {item.key, normal_name(source)} & given.of_name.keys():
                 split_of[position] = given.of_name[name]
     return Assignment(tuple(split_of), tuple(sorted(unused, key=given.line_of.__getitem__)))
 
@@ -282,6 +287,40 @@ def settled_units(
             "because data.split_file says so; the leak certificate counts them",
         )
     return {unit: min(splits, key=SPLITS.index) for unit, splits in of_unit.items()}
+
+
+def split_rows(dataset: Dataset) -> list[tuple[str, Split]]:
+    """Return names and splits that, given in a file, make the splits of a dataset version again.
+
+    A group is named, or each of its images where it stands in two splits, or is a scene: scenes are found anew.
+
+    Args:
+        dataset: The version.
+
+    Raises:
+        ArtifactError: It is incomplete.
+    """
+    splits_of: defaultdict[str, set[Split]] = defaultdict(set)
+    for split in SPLITS:
+        for sample in dataset.samples(split):
+            splits_of[sample.group].add(split)
+    rows: list[tuple[str, Split]] = []
+    for split in SPLITS:
+        names = {
+            sample.key if len(splits_of[sample.group]) > 1 or SCENE_MARK in sample.group else sample.group
+            for sample in dataset.samples(split)
+        }
+        rows += [(name, split) for name in sorted(names)]
+    return rows
+
+
+def split_text(rows: Iterable[tuple[str, Split]]) -> str:
+    """Return rows as the text of a CSV file."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("name", "split"))
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
 def _listed(texts: Sequence[str], separator: str = "; ") -> str:

@@ -17,6 +17,7 @@ from sys import intern
 
 import numpy as np
 
+from visionyard.data.given_splits import SCENE_MARK
 from visionyard.data.health import Intake
 from visionyard.data.items import Problems, Split
 from visionyard.data.leaks.near_duplicates import NearDuplicates, find_near_duplicates, without_other_labels
@@ -125,7 +126,7 @@ def _group_by_scene(intake: Intake, sketches: Sketches) -> None:
     scenes: defaultdict[str, set[str]] = defaultdict(set)
     renamed = []
     for record, number in zip(intake.records, numbers, strict=True):
-        scene = record.group if number is None else intern(f"{record.group}#scene-{number}")
+        scene = record.group if number is None else intern(f"{record.group}{SCENE_MARK}{number}")
         scenes[record.group].add(scene)
         renamed.append(replace(record, group=scene))
     # Which scene the copy that was left out stood in is not known any more: clips that share an image stay whole.

@@ -8,7 +8,7 @@ import pytest
 
 from visionyard.data.artifacts import read_problems
 from visionyard.data.dataset import DATASET, Dataset
-from visionyard.data.given_splits import read_given_splits
+from visionyard.data.given_splits import read_given_splits, split_rows, split_text
 from visionyard.data.items import SPLITS
 from visionyard.data.prepare import DatasetReport, prepare_dataset
 from visionyard.errors import ConfigError, SplitError
@@ -206,6 +206,32 @@ def test_it_wins_over_an_earlier_version_and_says_so(eight_clips: Any, tmp_path:
     assert after.pop("clips/clip1.mp4") == {"test"} != before.pop("clips/clip1.mp4")
     assert after == before
     assert "split_file_changes_previous" in codes(tmp_path / "second")
+
+
+@pytest.mark.parametrize("rows", ["", "clip2.mp4,train\nclip2-1,test\n"], ids=["whole", "divided"])
+def test_the_splits_of_a_version_make_the_same_version_again(rows: str, eight_clips: Any, tmp_path: Path) -> None:
+    first = prepare(eight_clips, tmp_path / "first", rows or "clip0.mp4,train\n", split_seed=5)
+    names = split_rows(Dataset(tmp_path / "first"))
+    assert len(names) == (10 if rows else 8)
+    assert ("clip2-1", "test") in names or not rows
+    (tmp_path / "kept.csv").write_text(split_text(names))
+    again = prepare_dataset(
+        *(eight_clips.sources, eight_clips.frames, tmp_path / "again"), split_file=str(tmp_path / "kept.csv")
+    )
+    assert again.digest == first.digest
+
+
+def test_a_group_is_known_with_or_without_a_slash_at_its_end(
+    build_artifacts: Any, image_spec: Any, tmp_path: Path
+) -> None:
+    images = [
+        image_spec(f"i{n}-{m}", group=f"session-{n}/", boxes=(("car", (1, 2, 20, 30)),))
+        for n in range(4)
+        for m in range(2)
+    ]
+    prepare(build_artifacts(images, classes=["car"]), tmp_path / "dataset", "session-2/,test\nsession-3,val\n")
+    found = splits_of(tmp_path / "dataset")
+    assert (found["session-2/"], found["session-3/"]) == ({"test"}, {"val"})
 
 
 def test_folds_draw_all_and_take_no_file(eight_clips: Any, tmp_path: Path) -> None:

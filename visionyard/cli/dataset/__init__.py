@@ -16,6 +16,7 @@ from visionyard.cli.dataset.list import list_command
 from visionyard.cli.dataset.prelabel import prelabel_command
 from visionyard.cli.dataset.pull import pull_command
 from visionyard.cli.dataset.push import push_command
+from visionyard.cli.dataset.splits import splits_command
 from visionyard.cli.dataset.suspects import suspects_command
 
 dataset_app = typer.Typer(
@@ -30,6 +31,7 @@ dataset_app.command(name="convert")(convert_command)
 dataset_app.command(name="diff")(diff_command)
 dataset_app.command(name="inspect")(inspect_command)
 dataset_app.command(name="prelabel")(prelabel_command)
+dataset_app.command(name="splits")(splits_command)
 dataset_app.command(name="suspects")(suspects_command)
 dataset_app.command(name="gc")(gc_command)
 dataset_app.command(name="list")(list_command)

@@ -67,6 +67,21 @@ def test_the_splits_of_a_version_can_be_tried_otherwise(dataset_command: Any, ti
     assert after["held_out_items"] == before["held_out_items"] + 1
 
 
+def test_the_splits_of_a_version_are_written_as_a_file_that_can_be_given(
+    dataset_command: Any, tiny_dataset: Any, tmp_path: Path
+):
+    version, file = tiny_dataset("classification"), tmp_path / "kept" / "splits.csv"
+    assert "wrote" in dataset_command("splits", version, "--out", file).stdout
+    assert file.read_text().startswith("name,split\n")
+    audits = [
+        json.loads(dataset_command("audit", version, *options, "--json").stdout)
+        for options in ((), ("--split-file", file))
+    ]
+    assert audits[0] == audits[1]
+    with pytest.raises(ConfigError, match="it exists already"):
+        dataset_command("splits", version, "--out", file)
+
+
 def test_a_version_is_audited_anew(dataset_command: Any, tiny_dataset: Any):
     values = json.loads(dataset_command("audit", tiny_dataset("classification"), "--json").stdout)
     assert values["certificate"]["identical_images"] == 0
