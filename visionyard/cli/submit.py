@@ -61,7 +61,7 @@ def submit_command(
     if problems:
         raise ConfigError(problems)
     package = make_package(request.pipeline, profile, to_parameters(config))
-    digests = {}
+    digests: dict[str, str] = {}
     if request.is_fresh:
         package = package.without_cached_source(unknown_digests(config))
     else:
