@@ -3,13 +3,14 @@
 import re
 import time
 from datetime import datetime
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from visionyard.cli.words import format_duration
 from visionyard.cluster.kfp_api import KfpApi, find_server
-from visionyard.cluster.runs import ENDED, TaskState, failure_of, run_state, task_states
+from visionyard.cluster.runs import ENDED, TaskState, failure_of, namespace_of, run_state, task_states
 from visionyard.errors import ConfigError, NoAnswerError, VisionyardError
 
 POLL_S = 5.0
@@ -93,7 +94,7 @@ def watch(api: KfpApi, run_id: str, *, console: Console) -> int:
         return 0 if state == "SUCCEEDED" else 1
     if said := failure_of(workflow):
         console.print(said, markup=False, soft_wrap=True)
-    _print_reasons(api, run_id, task_states(workflow), console)
+    _print_reasons(api, run_id, workflow, console)
     return 1
 
 
@@ -106,7 +107,8 @@ def logs_command(host: str, namespace: str, run: str, *, stage: str, console: Co
     """
     api = KfpApi(find_server(host, namespace))
     run_id = _full_id(api, run)
-    tasks = task_states(api.workflow(run_id))
+    workflow = api.workflow(run_id)
+    tasks = task_states(workflow)
     wanted = stage.replace("_", "-")
     chosen = [task for task in tasks if task.name == wanted] if stage else _failed(tasks)
     if not chosen:
@@ -117,7 +119,8 @@ def logs_command(host: str, namespace: str, run: str, *, stage: str, console: Co
             console.print(f"{task.name}: {_why_no_pod(task)}", markup=False, soft_wrap=True)
         for pod in task.pods:
             console.print(f"== {task.name} ({pod})", style="bold", soft_wrap=True)
-            console.print(api.pod_log(run_id, pod), markup=False, soft_wrap=True)
+            log = api.pod_log(run_id, pod, namespace=namespace_of(workflow))
+            console.print(log, markup=False, soft_wrap=True)
 
 
 def cancel_command(host: str, namespace: str, run: str, *, console: Console) -> None:
@@ -156,18 +159,18 @@ def _failed(tasks: list[TaskState]) -> list[TaskState]:
     return [task for task in tasks if task.state == "FAILED"]
 
 
-def _print_reasons(api: KfpApi, run_id: str, tasks: list[TaskState], console: Console) -> None:
+def _print_reasons(api: KfpApi, run_id: str, workflow: dict[str, Any], console: Console) -> None:
     """Print the last lines of each failed stage, where its exit report stands."""
-    for task in _failed(tasks):
+    for task in _failed(task_states(workflow)):
         if not task.pods:
             continue
         try:
-            lines = api.pod_log(run_id, task.pods[-1]).rstrip().splitlines()
+            log = api.pod_log(run_id, task.pods[-1], namespace=namespace_of(workflow))
         except VisionyardError as error:
             console.print(f"{task.name}: {error}", markup=False, soft_wrap=True)
             continue
         console.print(f"== {task.name}", style="bold")
-        console.print("\n".join(_own_lines(lines)[-_LAST_LINES:]), markup=False, soft_wrap=True)
+        console.print("\n".join(_own_lines(log.rstrip().splitlines())[-_LAST_LINES:]), markup=False, soft_wrap=True)
 
 
 def _own_lines(lines: list[str]) -> list[str]:

@@ -151,15 +151,26 @@ class KfpApi:
         """Ask for a run to end."""
         self._call("POST", f"runs/{quote(run_id, safe='')}:terminate")
 
-    def pod_log(self, run_id: str, pod_name: str) -> str:
-        """Return what a pod of a run printed; KFP offers it by this older path only.
+    def pod_log(self, run_id: str, pod_name: str, *, namespace: str = "") -> str:
+        """Return what a pod of a run printed.
+
+        Args:
+            run_id: The run.
+            pod_name: Its pod.
+            namespace: Of the pod; the page's server asks for it in a multi-user Kubeflow.
 
         Raises:
             VisionyardError: The pod is gone or has not begun, or the server cannot be reached.
         """
         path = f"/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes/{quote(pod_name, safe='')}/log"
-        text = self._send("GET", path).decode("utf-8", errors="replace")
-        if refused := _log_refusal(text):
+        answer = self._ask("GET", path)
+        if answer.status == 404:
+            # Behind the address of Kubeflow's page no path of that version is handed on; its server reads pods itself.
+            path = "/k8s/pod/logs"
+            answer = self._ask("GET", path, query={"podname": pod_name, "runid": run_id, "podnamespace": namespace})
+        text = answer.data.decode("utf-8", errors="replace")
+        refused = _refusal(self._shown, "GET", path, answer.status, answer.data) if answer.status >= 300 else ""
+        if refused := refused or _log_refusal(text):
             # A single-user installation looks for pods in no namespace, and so shows archived logs only (KFP 2.17).
             raise VisionyardError(
                 f"pod {pod_name}: its log cannot be read: {refused[:_MOST_SAID]}; while the pod is there: "
@@ -218,10 +229,17 @@ class KfpApi:
     def _send(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> bytes:
-        host = shown(self.server.host)
+        answer = self._ask(method, path, query=query, body=body)
+        if answer.status >= 300:
+            raise VisionyardError(_refusal(self._shown, method, path, answer.status, answer.data))
+        return bytes(answer.data)
+
+    def _ask(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> urllib3.BaseHTTPResponse:
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
         try:
-            answer = self._pool.request(
+            return self._pool.request(
                 method,
                 self.server.host + path,
                 fields=dict(query) if query else None,
@@ -232,12 +250,13 @@ class KfpApi:
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
             raise NoAnswerError(
-                f"{host}: no answer from Kubeflow Pipelines ({type(reason).__name__}: {reason}); check the address, "
-                "the network and that its API server runs"
+                f"{self._shown}: no answer from Kubeflow Pipelines ({type(reason).__name__}: {reason}); check the "
+                "address, the network and that its API server runs"
             ) from None
-        if answer.status >= 300:
-            raise VisionyardError(_refusal(host, method, path, answer.status, answer.data))
-        return bytes(answer.data)
+
+    @property
+    def _shown(self) -> str:
+        return shown(self.server.host)
 
 
 def _filter(operation: str, key: str, value: str) -> str:
@@ -269,6 +288,8 @@ def _refusal(host: str, method: str, path: str, status: int, data: bytes) -> str
         said = data[:200].decode("utf-8", errors="replace").strip()
     if 300 <= status < 400:
         said, advice = "it redirects, most likely to a sign-in page", _ADVICE[401]
+    elif status == 400 and "empty namespace" in said:
+        advice = "name yours with --namespace"
     else:
         advice = _ADVICE.get(status, "")
     return f"{host}: {method} {path} was refused with {status}: {said}" + (f"; {advice}" if advice else "")

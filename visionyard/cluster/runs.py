@@ -92,6 +92,11 @@ def failure_of(workflow: Mapping[str, Any]) -> str:
     return str(workflow.get("status", {}).get("message", ""))
 
 
+def namespace_of(workflow: Mapping[str, Any]) -> str:
+    """Return where the pods of a run are; empty: it has not begun."""
+    return str(workflow.get("metadata", {}).get("namespace", ""))
+
+
 def _nodes(workflow: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     status = workflow.get("status", {})
     packed = status.get("compressedNodes")

@@ -287,7 +287,12 @@ def test_logs_are_those_of_the_failed_stages_or_of_the_one_named(stub: KfpStub):
         ConfigError, match=r"deploy_model: there is none .* its stages: export-model, ingest-dataset, train-model"
     ):
         _invoke("runs", "logs", "aaa", "deploy_model")
+    stub.is_page = True
+    assert "[trained]" in _invoke("runs", "logs", "aaa").output
     del stub.logs["aaa-1", pod_of("train-model")]
+    with pytest.raises(VisionyardError, match=r"its log cannot be read.*refused with 500: .*Could not get main"):
+        _invoke("runs", "logs", "aaa")
+    stub.is_page = False
     with pytest.raises(VisionyardError, match=r"its log cannot be read.*Failed to read logs.*below `events`"):
         _invoke("runs", "logs", "aaa")
 

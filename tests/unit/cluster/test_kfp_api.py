@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.kfp_stub import KfpStub
+from tests.fixtures.kfp_stub import KfpStub, Refusal
 from visionyard.cluster.kfp_api import KfpApi, Server, find_server
 from visionyard.errors import NoAnswerError, VisionyardError
 
@@ -82,6 +82,17 @@ def test_a_refusal_is_told_with_the_way_out(status: int, match: str, stub: KfpSt
     stub.fail_next = status
     with pytest.raises(VisionyardError, match=match):
         KfpApi(Server(stub.host)).run("x")
+
+
+def test_a_multi_user_kubeflow_that_was_asked_without_a_namespace_is_told_with_the_way_out(
+    stub: KfpStub, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        raise Refusal(400, "Invalid input error: A run cannot have an empty namespace in multi-user mode")
+
+    monkeypatch.setattr(stub, "answer", refuse)
+    with pytest.raises(VisionyardError, match="empty namespace in multi-user mode; name yours with --namespace"):
+        KfpApi(Server(stub.host)).runs()
 
 
 def test_a_read_is_tried_again_and_a_change_is_not(stub: KfpStub):
