@@ -5,7 +5,7 @@ while nobody takes its frames.
 """
 
 import os
-import select
+import selectors
 import struct
 import sys
 import time
@@ -95,15 +95,17 @@ def _read(name: str, stream: IO[bytes], size: int, timeout_s: float) -> bytearra
     """Return `size` bytes, fewer when the process ended."""
     data = bytearray(size)
     view, filled, deadline = memoryview(data), 0, time.monotonic() + timeout_s
-    while filled < size:
-        if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise MediaError(
-                f"{name}: no frame was decoded for {timeout_s:g} s; convert it, to H.264 in MP4 for instance"
-            )
-        count = os.readv(stream.fileno(), [view[filled:]])
-        if not count:
-            break
-        filled += count
+    with selectors.DefaultSelector() as selector:  # select.select refuses descriptors from 1024 on
+        selector.register(stream, selectors.EVENT_READ)
+        while filled < size:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise MediaError(
+                    f"{name}: no frame was decoded for {timeout_s:g} s; convert it, to H.264 in MP4 for instance"
+                )
+            count = os.readv(stream.fileno(), [view[filled:]])
+            if not count:
+                break
+            filled += count
     view.release()
     del data[filled:]
     return data

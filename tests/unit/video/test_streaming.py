@@ -1,5 +1,7 @@
 """Frames from a process of its own: the same pixels, and no harm when it dies."""
 
+import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +47,20 @@ def test_a_process_tells_that_it_works_while_no_frame_is_due(clip: Path) -> None
         told = told[HEADER.size + height * width * 3 :]
     assert (kinds.count(FRAME), kinds[-1]) == (1, END)
     assert kinds.count(READY) > 20
+
+
+def test_a_server_with_a_thousand_open_connections_still_reads_videos(clip: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("needs a limit of at least 2048 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert len(list(stream_frames(clip, 10.0))) == 20
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_reader_that_stops_early_leaves_no_process(clip: Path) -> None:
