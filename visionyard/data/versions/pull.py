@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard import events, storage
-from visionyard.atomic import resumable_folder
+from visionyard.atomic import flush_to_disk, resumable_folder
 from visionyard.data.artifacts import SHARDS
 from visionyard.data.dataset import DATASET, INDEX
 from visionyard.data.versions.manifest import ShardPlan, sha256
@@ -115,6 +115,7 @@ def _restore(version: RemoteVersion, work: Path, fetched: _Fetched) -> None:
     contents = version.manifest.contents
     if contents.schema is not None:
         version.write_index(work / INDEX)
+        flush_to_disk(work / INDEX)
     hashes = version.item_hashes()
     first = 0
     for shard in contents.shards:
@@ -128,6 +129,7 @@ def _restore(version: RemoteVersion, work: Path, fetched: _Fetched) -> None:
         with path.open("wb") as stream:
             for chunk in version.file_chunks(file.path):
                 stream.write(chunk)
+        flush_to_disk(path)
 
 
 def _restore_shard(
@@ -146,6 +148,7 @@ def _restore_shard(
             data = checked_item(version.store, version.manifest, position, stored, expected)
             _write_at(descriptor, data, version.item_start(position))
             fetched.add(len(data), is_new=True)
+        os.fsync(descriptor)  # the folder is renamed when all are whole, and its name says that it is
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -201,6 +202,25 @@ def test_a_folder_that_lost_its_index_is_not_taken_for_the_version(make_dataset:
     (folder / "index.parquet").unlink()
     with pytest.raises(ConfigError, match="first: holds something else than"):
         pull(f"{store}@{version}", folder)
+
+
+def test_a_version_is_on_disk_before_it_has_its_name(
+    make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, target = str(tmp_path / "store"), tmp_path / "back"
+    push(make_dataset("first"), store, tag="noise:v1")
+    flushed: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def flush(descriptor: int) -> None:
+        fsync(descriptor)
+        if not target.exists():
+            flushed.add((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    pull(f"{store}@noise:v1", target)
+    files = {path.name: path.stat() for path in target.rglob("*") if path.is_file()}
+    assert {name for name, status in files.items() if (status.st_ino, status.st_size) not in flushed} == set()
 
 
 def test_a_pull_overwrites_nothing(make_dataset: Make, tmp_path: Path) -> None:
