@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from visionyard.data.class_masks import decode_class_mask, ids_present
-from visionyard.data.inspection.statistics import Inspection
+from visionyard.data.inspection.statistics import Extreme, Inspection
 from visionyard.data.items import Item
 from visionyard.data.labelled import LabelledImage, LabelledSet
 from visionyard.errors import DataError
@@ -17,6 +17,8 @@ SIDE_PX = 480
 _SPREAD_COUNT = 24
 # A name is about so wide.
 _NAMED_SIDE_PX = 40
+# Source and key: a loose image and a frame of a clip may have the same key.
+Address = tuple[str, str]
 # Classes that none of these shows get an image of their own, up to so many.
 _MOST_ADDED = 24
 
@@ -36,26 +38,31 @@ class Example:
     picture: Image.Image
 
 
-def choose_examples(labelled: LabelledSet, inspection: Inspection) -> tuple[list[Example], dict[str, Example]]:
-    """Return drawn images: 24 spread evenly, more for classes that these do not show, and the extremes by their keys.
+def address_of(image: Item | Extreme) -> Address:
+    """Return what no other image has."""
+    return image.source, image.key
+
+
+def choose_examples(labelled: LabelledSet, inspection: Inspection) -> tuple[list[Example], dict[Address, Example]]:
+    """Return drawn images: 24 spread evenly, more for classes that these do not show, and the extremes.
 
     Args:
         labelled: The images, gone through once.
         inspection: What was counted of them.
     """
     looks = inspection.looks
-    extreme_keys = {one.key for one in (*looks.darkest, *looks.brightest, *looks.blurriest)}
+    extreme = {address_of(one) for one in (*looks.darkest, *looks.brightest, *looks.blurriest)}
     last = max(labelled.item_count - 1, 0)
     spread = set(np.linspace(0, last, min(labelled.item_count, _SPREAD_COUNT)).round().astype(int).tolist())
     colours = {one.name: class_id for class_id, one in enumerate(inspection.classes)}
     missing = {one.name for one in inspection.classes}
     examples: list[Example] = []
-    extremes: dict[str, Example] = {}
+    extremes: dict[Address, Example] = {}
     for position, image in enumerate(labelled.images()):
         shown = _names(image.item)
         is_added = bool(missing & shown) and len(examples) < _SPREAD_COUNT + _MOST_ADDED
         is_chosen = position in spread or is_added
-        if not is_chosen and image.item.key not in extreme_keys:
+        if not is_chosen and address_of(image.item) not in extreme:
             continue
         try:
             example = Example(image.item, image.is_labelled, draw_label(image, colours, labelled.classes))
@@ -64,8 +71,8 @@ def choose_examples(labelled: LabelledSet, inspection: Inspection) -> tuple[list
         if is_chosen:
             missing -= shown
             examples.append(example)
-        if image.item.key in extreme_keys:
-            extremes[image.item.key] = example
+        if address_of(image.item) in extreme:
+            extremes[address_of(image.item)] = example
     return examples, extremes
 
 

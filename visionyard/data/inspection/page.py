@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard.atomic import write_atomic
-from visionyard.data.inspection.examples import Example, choose_examples
+from visionyard.data.inspection.examples import Address, Example, address_of, choose_examples
 from visionyard.data.inspection.statistics import Extreme, Inspection
 from visionyard.data.labelled import LabelledSet
 from visionyard.pages import data_uris, render_page
@@ -25,7 +25,7 @@ def write_inspection_page(target: Path, labelled: LabelledSet, inspection: Inspe
     """
     examples, extremes = choose_examples(labelled, inspection)
     # An image may be both.
-    shown = {example.item.key: example.picture for example in (*examples, *extremes.values())}
+    shown = {address_of(example.item): example.picture for example in (*examples, *extremes.values())}
     pictures = dict(zip(shown, data_uris(shown.values(), budget_bytes=_BUDGET_BYTES), strict=True))
     looks = inspection.looks
     content = {
@@ -34,7 +34,7 @@ def write_inspection_page(target: Path, labelled: LabelledSet, inspection: Inspe
         "colours": ["#{:02x}{:02x}{:02x}".format(*class_colour(number)) for number in range(len(inspection.classes))],
         "examples": [_card(example, pictures) for example in examples],
         "extremes": {
-            name: [_extreme(one, pictures) for one in found if one.key in extremes]
+            name: [_extreme(one, pictures) for one in found if address_of(one) in extremes]
             for name, found in (
                 ("darkest", looks.darkest),
                 ("brightest", looks.brightest),
@@ -46,10 +46,10 @@ def write_inspection_page(target: Path, labelled: LabelledSet, inspection: Inspe
     write_atomic(target, render_page(content, package=__package__, scripts=SCRIPTS))
 
 
-def _card(example: Example, pictures: dict[str, str]) -> dict[str, Any]:
+def _card(example: Example, pictures: dict[Address, str]) -> dict[str, Any]:
     item = example.item
     return {
-        "picture": pictures[item.key],
+        "picture": pictures[address_of(item)],
         "source": item.source,
         "split": item.published_split,
         "width": item.width,
@@ -61,8 +61,8 @@ def _card(example: Example, pictures: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _extreme(extreme: Extreme, pictures: dict[str, str]) -> dict[str, Any]:
-    return {**extreme.to_json(), "picture": pictures[extreme.key]}
+def _extreme(extreme: Extreme, pictures: dict[Address, str]) -> dict[str, Any]:
+    return {**extreme.to_json(), "picture": pictures[address_of(extreme)]}
 
 
 def _problems(labelled: LabelledSet) -> list[dict[str, Any]]:

@@ -60,6 +60,15 @@ def test_masks_are_drawn_in_the_class_colour():
     assert drawn[10, 10].tolist() == ((pixels[10, 10].astype(int) + class_colour(1)) // 2).tolist()
 
 
+def test_a_loose_image_and_a_frame_of_one_key_have_pictures_of_their_own(tmp_path: Path):
+    rows = [{"class_name": "one", "key": "same"}, {"class_name": "one", "key": "same"}]
+    content = _content(_write(make_set("classification", ["one"], rows), tmp_path / "page.html"))
+    pictures = {card["source"]: card["picture"] for card in content["examples"]}
+    assert len(set(pictures.values())) == 2
+    for found in content["extremes"].values():
+        assert {one["source"]: one["picture"] for one in found} == pictures
+
+
 def test_the_page_carries_the_numbers_and_few_megabytes(tmp_path: Path):
     rows = [{"split": "train", "size_hw": (400, 600), "class_name": HOSTILE} for _ in range(40)]
     path = _write(make_set("classification", [HOSTILE], rows), tmp_path / "page.html")
