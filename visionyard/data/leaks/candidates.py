@@ -44,8 +44,8 @@ _TOLERANCE, _TOLERANCE_SHARE = 6.0, 0.2
 _MAX_SCALE = 1.8
 
 
-def candidate_pairs(sketches: Sketches, labels: np.ndarray | None = None) -> np.ndarray:
-    """Return the pairs of images to be confirmed.
+def candidate_pairs(sketches: Sketches, labels: np.ndarray | None = None) -> tuple[np.ndarray, bool]:
+    """Return the pairs of images to be confirmed, and whether some may be missing.
 
     Args:
         sketches: Of all images.
@@ -53,7 +53,7 @@ def candidate_pairs(sketches: Sketches, labels: np.ndarray | None = None) -> np.
 
     Returns:
         (K, 3) int64, sorted, each once: first image, second image (larger), and the variant (a row of `VARIANTS`) of
-        one that is like the other.
+        one that is like the other; and whether more images looked alike, of one label or not, than are compared.
     """
     # In an order of their own: which of many equal rows are compared must not depend on the names of the files.
     order = np.lexsort(
@@ -61,22 +61,24 @@ def candidate_pairs(sketches: Sketches, labels: np.ndarray | None = None) -> np.
     )
     if labels is None:
         labels = np.arange(sketches.count)
-    codes = _each_once([_by_prints(sketches, order, labels), _by_corners(sketches, order, labels)])
+    by_prints, is_cut = _by_prints(sketches, order, labels)
+    codes = _each_once([by_prints, _by_corners(sketches, order, labels)])
     pairs, variants = np.divmod(codes, len(VARIANTS))
-    return np.stack([*np.divmod(pairs, max(1, sketches.count)), variants], axis=1)
+    return np.stack([*np.divmod(pairs, max(1, sketches.count)), variants], axis=1), is_cut
 
 
-def _by_prints(sketches: Sketches, order: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return codes of pairs of images whose prints agree."""
+def _by_prints(sketches: Sketches, order: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return codes of pairs of images whose prints agree, and whether there may be more."""
     images = order[sketches.has_structure[order]]
     image = np.repeat(images, len(VARIANTS))
     variant = np.tile(np.arange(len(VARIANTS)), len(images))
-    codes = [np.zeros(0, dtype=np.int64)]
+    codes, is_cut = [np.zeros(0, dtype=np.int64)], False
     rows = sketches.prints.reshape(-1, 32)
-    for first, second in similar_rows(rows, image * len(VARIANTS) + variant, _MAX_PRINT_BITS):
+    for first, second, is_crowded in similar_rows(rows, image * len(VARIANTS) + variant, _MAX_PRINT_BITS):
+        is_cut |= is_crowded
         first, second = _to_compare(first, second, image, variant, labels)
         codes.append(_codes(image[first], image[second], variant[first] + variant[second], sketches.count))
-    return np.concatenate(codes)
+    return np.concatenate(codes), is_cut
 
 
 def _by_corners(sketches: Sketches, order: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -88,7 +90,7 @@ def _by_corners(sketches: Sketches, order: np.ndarray, labels: np.ndarray) -> np
     corners += image.astype(np.int64) * (len(VARIANTS) * CORNER_COUNT)
     del place
     found = []
-    for first, second in similar_rows(sketches.descriptors.reshape(-1, 32), corners, _MAX_CORNER_BITS):
+    for first, second, _ in similar_rows(sketches.descriptors.reshape(-1, 32), corners, _MAX_CORNER_BITS):
         first, second = _to_compare(first, second, image, variant, labels)
         found.append(np.minimum(first, second) * len(corners) + np.maximum(first, second))
     if not found:
@@ -152,7 +154,7 @@ def _are_arranged(first: np.ndarray, second: np.ndarray, is_there: np.ndarray) -
     return enough
 
 
-def similar_rows(rows: np.ndarray, chosen: np.ndarray, max_bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def similar_rows(rows: np.ndarray, chosen: np.ndarray, max_bits: int) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
     """Find rows that differ in few bits: most such pairs, some of them several times.
 
     Args:
@@ -161,7 +163,8 @@ def similar_rows(rows: np.ndarray, chosen: np.ndarray, max_bits: int) -> Iterato
         max_bits: Of 256 bits, how many may differ.
 
     Yields:
-        Two (K,) int64 arrays of positions in `chosen`.
+        Two (K,) int64 arrays of positions in `chosen`, and whether all rows that one was compared with are like it, so
+        that those behind them may be, too.
     """
     words = rows.view(np.uint64)
     rng = np.random.default_rng(0)
@@ -177,13 +180,15 @@ def similar_rows(rows: np.ndarray, chosen: np.ndarray, max_bits: int) -> Iterato
             here = order[begin : begin + _COMPARED_ROWS + window]
             # Word by word: to sum the four words of a row at a time takes six times as long.
             block = np.ascontiguousarray(words[chosen[here]].T)
+            is_like_all = np.full(len(here), window < len(chosen) - 1)
             for step in range(1, window + 1):
                 count = max(0, min(_COMPARED_ROWS, len(here) - step))
                 bits = np.zeros(count, dtype=np.uint16)
                 for word in block:
                     bits += np.bitwise_count(word[:count] ^ word[step : step + count])
+                is_like_all = is_like_all[:count] & (bits <= max_bits)
                 is_near = np.flatnonzero(bits <= max_bits)
-                yield here[is_near], here[is_near + step]
+                yield here[is_near], here[is_near + step], step == window and bool(is_like_all.any())
 
 
 def _keys(rows: np.ndarray, chosen: np.ndarray, places: np.ndarray) -> np.ndarray:

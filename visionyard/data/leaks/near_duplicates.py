@@ -20,17 +20,13 @@ class NearDuplicates:
         pairs: (K, 2) int64 positions, the smaller first, sorted, each pair once.
         scores: (K,) float64, share of their blocks that agree.
         candidate_count: Pairs that the hashes proposed and the second measure looked at.
+        is_complete: False when so many images look alike that only neighbours among them were compared.
     """
 
     pairs: np.ndarray
     scores: np.ndarray
     candidate_count: int
-
-    @property
-    def is_complete(self) -> bool:
-        """False when so many images look alike that only neighbours among them were compared."""
-        _, counts = np.unique(self.pairs, return_counts=True)
-        return not counts.size or int(counts.max()) < 2 * WINDOW
+    is_complete: bool = True
 
     def reordered(self, order: Sequence[int]) -> "NearDuplicates":
         """Return the same pairs where position `order[i]` has become `i`."""
@@ -48,7 +44,7 @@ def find_near_duplicates(sketches: Sketches, labels: np.ndarray | None = None) -
         sketches: Of all images.
         labels: (N,) int; images that share a label are not compared, such as frames of one clip. None compares all.
     """
-    candidates = candidate_pairs(sketches, labels)
+    candidates, is_cut = candidate_pairs(sketches, labels)
 
     def measure(candidate: np.ndarray) -> float:
         first, second, variant = candidate.tolist()
@@ -63,7 +59,9 @@ def find_near_duplicates(sketches: Sketches, labels: np.ndarray | None = None) -
     pairs, row_of = np.unique(candidates[is_confirmed, :2], axis=0, return_inverse=True)
     best = np.zeros(len(pairs))
     np.maximum.at(best, row_of.ravel(), scores[is_confirmed])
-    return NearDuplicates(pairs.reshape(-1, 2), best, len(candidates))
+    _, counts = np.unique(pairs, return_counts=True)
+    is_complete = not is_cut and (not counts.size or int(counts.max()) < 2 * WINDOW)
+    return NearDuplicates(pairs.reshape(-1, 2), best, len(candidates), is_complete)
 
 
 def without_other_labels(duplicates: NearDuplicates, labels: Sequence[Hashable]) -> tuple[NearDuplicates, int]:

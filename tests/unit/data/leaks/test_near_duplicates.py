@@ -99,9 +99,16 @@ def test_many_alike_make_one_cluster_and_say_that_not_all_pairs_were_compared(
     make_scene: Scene, encode_scene: Encode
 ) -> None:
     pixels = make_scene(7)
-    found = search([encode_scene(pixels, quality) for quality in range(40, 95)])
+    images = [encode_scene(pixels, quality) for quality in range(40, 95)]
+    found = search(images)
     assert not found.is_complete
     assert len(np.unique(found.pairs)) == 55
+    # Of pairs that nobody asks for, too: they stood in the way of others.
+    kept, _ = without_other_labels(found, range(55))
+    of_one_clip = search(images, [0] * 55)
+    assert not len(kept.pairs) and not kept.is_complete
+    assert not len(of_one_clip.pairs) and not of_one_clip.is_complete
+    assert search(images[:20], [0] * 20).is_complete
 
 
 def test_the_same_images_in_another_order_give_the_same_pairs(
@@ -134,7 +141,7 @@ def test_alike_rows_are_those_that_comparing_all_finds() -> None:
     }
     pairs = {
         tuple(sorted(pair))
-        for first, second in similar_rows(rows, np.arange(len(rows)), 20)
+        for first, second, _ in similar_rows(rows, np.arange(len(rows)), 20)
         for pair in zip(first.tolist(), second.tolist())
     }
     assert pairs <= expected
