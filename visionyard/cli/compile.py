@@ -39,7 +39,7 @@ def compile_pipeline(
     Args:
         name: A pipeline's name.
         path: The `.yaml` file to write.
-        parameters: Values that become the defaults of its run form.
+        parameters: Values that become the defaults of its run form; those that it has no parameter for are left out.
         profile: Which pods its stages get: a profile that comes with the package, a file, or a loaded one.
 
     Raises:
@@ -55,7 +55,7 @@ def compile_pipeline(
     from kfp import compiler
 
     composed = import_module(f"visionyard.pipelines.{name}")
-    values = {**_resource_defaults(getattr(composed, name), loaded), **(parameters or {})}
+    values = _of_the_pipeline(getattr(composed, name), {**loaded.parameters(), **(parameters or {})})
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".partial-{path.name}")
     try:
@@ -91,9 +91,9 @@ def make_package(name: str, profile: Profile, parameters: dict[str, Any]) -> Pac
     return _made[key]
 
 
-def _resource_defaults(pipeline: Any, profile: Profile) -> dict[str, Any]:
+def _of_the_pipeline(pipeline: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     inputs = pipeline.component_spec.inputs or {}
-    return {name: value for name, value in profile.parameters().items() if name in inputs}
+    return {name: value for name, value in parameters.items() if name in inputs}
 
 
 def _composed_with(pipeline: Any, profile: Profile, parameters: dict[str, Any]) -> Any:

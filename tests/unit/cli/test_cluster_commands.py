@@ -317,6 +317,15 @@ def test_a_hundred_schedules_applied_twice_leave_a_hundred(folder: Path, stub: K
     assert tasks["ingest-dataset"]["cachingOptions"] == {}
 
 
+def test_a_pipeline_that_trains_nothing_is_scheduled_with_its_own_parameters(folder: Path, stub: KfpStub):
+    own = {"bundle_uri": "s3://models/a", "sources": ["s3://clips/new"], "target_uri": "s3://yard/found"}
+    _schedules(folder, 1, pipeline="batch_predict", parameters=own)
+    assert "camera-0: created" in _invoke("schedule", "apply", "schedules.yaml").output
+    sent = next(iter(stub.schedules.values()))["runtime_config"]["parameters"]
+    assert {name: sent[name] for name in own} == own
+    assert "model_name" not in sent
+
+
 def test_schedules_are_pruned_listed_checked_and_deleted(folder: Path, stub: KfpStub):
     _schedules(folder, 2, freshness_hours=24)
     _invoke("schedule", "apply", "schedules.yaml")
