@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -49,6 +49,8 @@ _PROOF_PX = 64
 # Beyond these a person wants to know; below 5 groups val and test judge a class by one clip each.
 _IMBALANCE_RATIO = 10
 _FEW_GROUPS = 5
+# Of a kind, in an error.
+_LISTED_PROBLEMS = 3
 # What tells already that a file has no label: the first is also this module's.
 _UNLABELLED_CODES = {"image_without_labels", "clip_without_labels"}
 _LABELS: dict[Task, str] = {
@@ -172,9 +174,7 @@ def check_health(
         intake.records.append(_record(found, _unique_key(item, keys), extension=extension))
     intake.other_class_boxes, intake.other_class_items = checker.other_class_boxes, checker.other_class_items
     if not any(record.class_ids for record in intake.records):
-        raise DataError(
-            f"none of {survey.item_count} images has a usable label; see the problems found ({_counts_text(problems)})"
-        )
+        raise DataError(f"none of {survey.item_count} images has a usable label:\n{_listed(problems)}")
     return intake
 
 
@@ -333,5 +333,11 @@ def check_balance(intake: Intake, problems: Problems) -> None:
             problems.add("class_with_few_groups", "", f"{message}; its metrics rest on very few of them", name)
 
 
-def _counts_text(problems: Problems) -> str:
-    return ", ".join(f"{code}: {count}" for code, count in problems.counts().items()) or "none"
+def _listed(problems: Problems) -> str:
+    """Return the first few problems of each kind: nothing that could be read elsewhere comes of a stage that fails."""
+    lines = []
+    for code, number in problems.counts().items():
+        found = (problem for problem in problems.found if problem.code == code)
+        lines += [f"  {code}: {number}", *(f"    {problem}" for problem in islice(found, _LISTED_PROBLEMS))]
+        lines += [f"    ... and {number - _LISTED_PROBLEMS} more"] if number > _LISTED_PROBLEMS else []
+    return "\n".join(lines)

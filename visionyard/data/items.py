@@ -189,6 +189,11 @@ class Problem:
     message: str
     item: str = ""
 
+    def __str__(self) -> str:
+        """Return place and message, as one line."""
+        place = ", ".join(part for part in (self.file, self.item) if part)
+        return f"{place}: {self.message}" if place else self.message
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON line."""
         return asdict(self)

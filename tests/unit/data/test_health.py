@@ -152,8 +152,13 @@ def test_a_class_that_the_source_does_not_list_is_told(build_artifacts: Any, ima
         pytest.param([{"boxes": ()}], "none of 1 images has a label", id="only images that show nothing"),
         pytest.param(
             [{"boxes": (("car", (5, 5, 5, 5)),)}],
-            r"none of 1 images has a usable label; .*\(box_without_area: 1\)",
+            r"none of 1 images has a usable label:\n  box_without_area: 1\n    0\.jpg, box 1: car box \(5, 5, 5, 5\) ",
             id="no usable label",
+        ),
+        pytest.param(
+            [{"boxes": (("car", (5, 5, 5, 5)),) * 5}],
+            r"box_without_area: 5\n.*box 1.*\n.*box 2.*\n.*box 3.*\n    \.\.\. and 2 more$",
+            id="many problems",
         ),
         pytest.param(
             [{"boxes": (("car", WHOLE),)}, {"class_name": "car"}],

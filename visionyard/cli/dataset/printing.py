@@ -28,7 +28,7 @@ def print_problems(console: Console, problems: "Iterable[Problem]", *, title: st
     table.add_column("Count", justify="right")
     table.add_column("Where and what", overflow="fold")
     for code, found in sorted(by_code.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        lines = [escape(told(problem)) for problem in found[:_SHOWN_OF_A_CODE]]
+        lines = [escape(str(problem)) for problem in found[:_SHOWN_OF_A_CODE]]
         lines += [f"... and {len(found) - _SHOWN_OF_A_CODE:,} more"] if len(found) > _SHOWN_OF_A_CODE else []
         table.add_row(code, f"{len(found):,}", "\n".join(lines))
     console.print(table)
@@ -46,9 +46,3 @@ def columns(*headings: str, title: str) -> Table:
         is_left = place == 0 or not heading
         table.add_column(heading, justify="left" if is_left else "right", overflow="fold", no_wrap=not is_left)
     return table
-
-
-def told(problem: "Problem") -> str:
-    """Return a problem as one line: place and message."""
-    place = ", ".join(part for part in (problem.file, problem.item) if part)
-    return f"{place}: {problem.message}" if place else problem.message
