@@ -5,7 +5,6 @@ S3 takes its endpoint from AWS_ENDPOINT_URL or MINIO_ENDPOINT, its region from A
 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a mounted file or a role (s3_access.py lists them in order).
 """
 
-from visionyard.atomic import is_leftover
 from visionyard.storage.addresses import is_local, join, local_path, shown
 from visionyard.storage.base import ObjectInfo, Store
 from visionyard.storage.transfer import (
@@ -30,7 +29,6 @@ __all__ = [
     "exists",
     "fetch_file",
     "fetch_folder",
-    "is_leftover",
     "is_local",
     "join",
     "list_objects",

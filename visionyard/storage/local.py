@@ -11,26 +11,41 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visionyard import events
-from visionyard.atomic import atomic_file
+from visionyard.atomic import atomic_file, is_leftover
 from visionyard.digests import digest_of_lines, sha256_file
 from visionyard.errors import StorageError
 from visionyard.storage.base import CHUNK_BYTES, ObjectInfo, Store
 from visionyard.storage.receiving import Arriving, Checksum, DamagedError, receive
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path, *, with_leftovers: bool = False) -> Iterator[Path]:
     """Yield all entries below a folder that are not folders, in the order of their names; links are not followed.
+
+    A folder below it that goes before it was listed holds none.
+
+    Args:
+        folder: Where.
+        with_leftovers: Also unfinished files, and those in unfinished folders.
 
     Raises:
         StorageError: A folder cannot be listed.
     """
     with _explained(folder):
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk_files(Path(entry.path))
-        else:
+        entries = list(os.scandir(folder))
+    yield from _below(entries, with_leftovers=with_leftovers)
+
+
+def _below(entries: list[os.DirEntry[str]], *, with_leftovers: bool) -> Iterator[Path]:
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        if is_leftover(entry.name) and not with_leftovers:
+            continue
+        if not entry.is_dir(follow_symlinks=False):
             yield Path(entry.path)
+            continue
+        found: list[os.DirEntry[str]] = []
+        with _explained(Path(entry.path)), suppress(FileNotFoundError):
+            found = list(os.scandir(entry.path))
+        yield from _below(found, with_leftovers=with_leftovers)
 
 
 class LocalStore(Store):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from visionyard import events
-from visionyard.atomic import is_leftover
 from visionyard.errors import StorageError
 from visionyard.storage.addresses import checked_key, file_name_of, join, local_path, scheme_of, shown
 from visionyard.storage.base import ObjectInfo, Store
@@ -60,7 +59,7 @@ def fetch_folder(uri: str, target: Path, *, mirror: bool = False) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if mirror:
         wanted = {target / info.key for info in objects}
-        for path in [path for path in walk_files(target) if path not in wanted and not is_leftover(path.name)]:
+        for path in [path for path in walk_files(target) if path not in wanted]:
             path.unlink()
     meter = _Meter(sum(info.size for info in objects), "fetching")
 

@@ -10,15 +10,18 @@ and will go on; they are left alone.
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from visionyard import events, storage
+from visionyard.atomic import is_leftover
 from visionyard.data.versions.layout import CONDEMNED, manifest_address, pack_address, tag_address
 from visionyard.data.versions.packs import THREADS, list_packs
 from visionyard.data.versions.push import list_condemned
 from visionyard.data.versions.references import list_tags, list_versions, resolve
 from visionyard.data.versions.remote import load_manifest
+from visionyard.storage.local import walk_files
 
 GRACE_S = 24 * 3600.0
 
@@ -137,13 +140,14 @@ def _delete(
 
 
 def _delete_leftovers(store: str, grace_s: float, report: CollectReport) -> None:
-    if not storage.is_local(store):
+    if not storage.is_local(store) or not storage.local_path(store).is_dir():
         return
-    for info in storage.list_objects(store):
-        if storage.is_leftover(info.key) and _age_s(info) >= grace_s:
-            report.leftover_count += 1
-            if not report.is_dry:
-                storage.delete(info.address)
+    for path in walk_files(storage.local_path(store), with_leftovers=True):
+        with suppress(FileNotFoundError):  # another writer has finished it
+            if is_leftover(path.name) and time.time() - path.stat().st_mtime >= grace_s:
+                report.leftover_count += 1
+                if not report.is_dry:
+                    path.unlink()
 
 
 def _packs_of(store: str, version_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -17,7 +17,6 @@ from visionyard.data.versions.manifest import ShardPlan
 from visionyard.data.versions.pages import SHARD_COLUMN
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError
-from visionyard.storage import is_leftover
 from visionyard.storage.local import walk_files
 
 _IMAGE_OFFSET = "image_offset"
@@ -104,7 +103,7 @@ def read_folder(folder: Path) -> LocalVersion:
     """
     info = read_manifest(folder, "dataset", name=DATASET)
     table, row_group_rows, schema = _read_index(folder / INDEX)
-    paths = [path.relative_to(folder).as_posix() for path in walk_files(folder) if not is_leftover(path.name)]
+    paths = [path.relative_to(folder).as_posix() for path in walk_files(folder)]
     if table is None or SHARD_COLUMN not in table.column_names or _IMAGE_OFFSET not in table.column_names:
         none = np.zeros(0, np.int64)
         return LocalVersion(folder, info, None, None, None, (), none, none, tuple(paths))
