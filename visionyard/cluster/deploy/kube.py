@@ -124,13 +124,15 @@ class Cluster:
         """
         self._call("DELETE", kind, name, is_absence_fine=True)
 
-    def list(self, kind: Kind, *, labels: str = "") -> list[Manifest]:
-        """Return the objects of the namespace whose labels fit a selector.
+    def list(self, kind: Kind, *, labels: str = "", fields: str = "") -> list[Manifest]:
+        """Return the objects of the namespace whose labels and fields fit selectors.
 
         Raises:
             DeployError: As in `apply`.
         """
-        return list(self._call("GET", kind, "", {"labelSelector": labels} if labels else {}).get("items", []))
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        query = {name: selector for name, selector in selectors.items() if selector}
+        return list(self._call("GET", kind, "", query).get("items", []))
 
     def groups(self) -> set[str]:
         """Return the names of the API groups that the cluster has."""

@@ -10,7 +10,15 @@ from pathlib import Path
 from visionyard.cluster.deploy.bundles import put_bundle
 from visionyard.cluster.deploy.kube import AUTOSCALER, DEPLOYMENT, POD, SERVICE, Cluster, Manifest
 from visionyard.cluster.deploy.plain_manifests import AUTOSCALED, OPTIONS, manifests, models_variable, selector_of
-from visionyard.cluster.deploy.reasons import event_counts, is_of, is_ready, new_warnings, pod_troubles, pods_of
+from visionyard.cluster.deploy.reasons import (
+    event_counts,
+    is_ending,
+    is_of,
+    is_ready,
+    new_warnings,
+    pod_troubles,
+    pods_of,
+)
 from visionyard.cluster.deploy.record import (
     DIGEST_LABEL,
     HISTORY,
@@ -107,9 +115,9 @@ class PlainTarget:
         def look() -> Progress:
             live = self._live()
             status, generation = live.get("status", {}), live["metadata"]["generation"]
-            pods = pods_of(self._cluster, served, labels=self._labels())
-            # A pod that is ending answers until it has drained, and is in none of the counts below.
             every = self._cluster.list(POD, labels=self._labels())
+            pods = [pod for pod in every if is_of(pod, served) and not is_ending(pod)]
+            # A pod that is ending answers until it has drained, and is in none of the counts below.
             is_alone = not any(is_ready(pod) and not is_of(pod, served) for pod in every)
             wanted = live["spec"].get("replicas", 1)
             counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]

@@ -39,7 +39,12 @@ class Trouble:
 def pods_of(cluster: Cluster, served: Served | None, *, labels: str) -> list[Manifest]:
     """Return the pods of a service that are not ending; of one bundle, or of all."""
     chosen = f"{labels},{DIGEST_LABEL}={served.label}" if served else labels
-    return [pod for pod in cluster.list(POD, labels=chosen) if not pod["metadata"].get("deletionTimestamp")]
+    return [pod for pod in cluster.list(POD, labels=chosen) if not is_ending(pod)]
+
+
+def is_ending(pod: Mapping[str, Any]) -> bool:
+    """Return whether a pod was told to end."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def is_of(pod: Mapping[str, Any], served: Served) -> bool:
@@ -69,8 +74,8 @@ def pod_troubles(pods: Iterable[Mapping[str, Any]]) -> list[Trouble]:
 
 
 def event_counts(cluster: Cluster) -> dict[str, int]:
-    """Return how often each event of the namespace happened so far, so that later ones can be told from them."""
-    return {event["metadata"]["uid"]: int(event.get("count") or 1) for event in cluster.list(EVENT)}
+    """Return how often each warning of the namespace happened so far, so that later ones can be told from them."""
+    return {event["metadata"]["uid"]: int(event.get("count") or 1) for event in _warnings(cluster)}
 
 
 def new_warnings(cluster: Cluster, before: Mapping[str, int], *, names: str, has_pods: bool) -> list[Trouble]:
@@ -83,16 +88,21 @@ def new_warnings(cluster: Cluster, before: Mapping[str, int], *, names: str, has
         has_pods: Whether there are pods: then a refusal to make one was overcome.
     """
     found = {}
-    for event in cluster.list(EVENT):
+    for event in _warnings(cluster):
         about = event.get("involvedObject", {})
         is_new = int(event.get("count") or 1) > before.get(event["metadata"]["uid"], 0)
         is_ours = re.fullmatch(names, about.get("name", ""))
-        if event.get("type") == "Warning" and is_new and is_ours:
+        if is_new and is_ours:
             text = f"{about.get('kind')} {about['name']}: {event.get('reason')}: {_short(event.get('message', ''))}"
             # A pod that admission refuses is asked for again and again under new names: once is enough to read.
             kind = (about.get("kind"), about["name"], event.get("reason"))
             found[kind] = Trouble(text, is_stuck=event.get("reason") == "FailedCreate" and not has_pods)
     return list(found.values())
+
+
+def _warnings(cluster: Cluster) -> list[Manifest]:
+    # Asked for once a second: a busy namespace has thousands of other events.
+    return cluster.list(EVENT, fields="type=Warning")
 
 
 def _container_trouble(pod: str, status: Mapping[str, Any]) -> Trouble | None:

@@ -3,11 +3,14 @@
 import json
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from kubernetes import client
 
-from visionyard.cluster.deploy.kube import _refusal
-from visionyard.cluster.deploy.reasons import new_warnings
+from tests.fixtures.http_stand_in import http_stand_in
+from visionyard.cluster.deploy.kube import Cluster, _refusal
+from visionyard.cluster.deploy.reasons import event_counts, new_warnings
 
 RIGHTS = "grant it as docs/deploying.md lists, under Rights"
 
@@ -41,10 +44,22 @@ def event(number: int, reason: str, message: str, *, about: str = "digits-predic
     }
 
 
+def test_the_server_sends_warnings_alone() -> None:
+    with http_stand_in(200) as server:
+        settings = client.Configuration(host=server.url)
+        settings.retries = False
+        cluster = Cluster(client.ApiClient(settings), "yard")
+        event_counts(cluster)
+        new_warnings(cluster, {}, names="digits-.*", has_pods=False)
+    assert [unquote(sent.path) for sent in server.sent] == [
+        "/api/v1/namespaces/yard/events?fieldSelector=type=Warning"
+    ] * 2
+
+
 def test_a_pod_that_is_refused_again_and_again_is_told_once() -> None:
     refused = [event(number, "FailedCreate", f'pods "digits-{number}" is forbidden') for number in range(9)]
     listed = [event(99, "FailedCreate", "told before"), *refused, event(98, "Other", "x", about="another")]
-    cluster: Any = SimpleNamespace(list=lambda _kind: listed)
+    cluster: Any = SimpleNamespace(list=lambda _kind, fields: listed)
 
     found = new_warnings(cluster, {"uid-99": 1}, names="digits-.*", has_pods=False)
 
