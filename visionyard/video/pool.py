@@ -20,7 +20,8 @@ from visionyard.errors import VisionyardError
 from visionyard.video.process import MEMORY_LIMIT_BYTES, NO_PROGRESS_TIMEOUT_S, OUT_OF_MEMORY, DecoderProcess
 from visionyard.video.records import ClipExtraction, ExtractionSettings
 
-# A crash may be the kernel's choice when memory was short; a clip that crashes a fresh process again is at fault.
+# A crash may be the kernel's choice when memory was short; a clip that crashes a fresh process again, with no other
+# clip beside it, is at fault.
 _ATTEMPT_COUNT = 2
 _READ_BYTES = 1 << 16
 
@@ -162,7 +163,7 @@ class DecoderPool:
             self._listen()
 
     def _assign(self, source: Iterator[Request], pending: deque[_Job]) -> None:
-        while True:
+        while not any(decoder.job is not None and decoder.job.attempt_count > 1 for decoder in self._decoders):
             idle = next((decoder for decoder in self._decoders if decoder.job is None), None)
             if idle is None and len(self._decoders) >= self._worker_count:
                 return
@@ -172,16 +173,12 @@ class DecoderPool:
             (idle or self._hire()).start(job)
 
     def _next_job(self, source: Iterator[Request], pending: deque[_Job]) -> _Job | None:
-        if self._again:
-            return self._again.popleft()
-        if len(pending) >= self._window:
-            return None
-        request = next(source, None)
-        if request is None:
-            return None
-        job = _Job(request)
-        pending.append(job)
-        return job
+        request = next(source, None) if len(pending) < self._window else None
+        if request is not None:
+            pending.append(_Job(request))
+            return pending[-1]
+        is_alone = all(decoder.job is None for decoder in self._decoders)
+        return self._again.popleft() if self._again and is_alone else None
 
     def _hire(self) -> _Decoder:
         decoder = _Decoder(self._command)

@@ -17,7 +17,7 @@ from visionyard.video.records import ExtractionSettings
 SETTINGS = ExtractionSettings(rate_hz=2.0)
 # A decoder process that does as the clip's name says.
 ACTOR = """
-import json, os, sys, time
+import fcntl, json, os, sys, time
 def answer(kind, **values):
     sys.stdout.write(json.dumps({"kind": kind, **values}) + "\\n"); sys.stdout.flush()
 answer("ready")
@@ -28,6 +28,13 @@ for line in sys.stdin:
         sys.stderr.write("free(): invalid size at 0x55ae\\n"); sys.stderr.flush(); os.abort()
     if name == "abort once" and not os.path.exists(request["path"]):
         open(request["path"], "w").close(); os.abort()
+    if name.startswith("big"):  # there is memory for one of them
+        memory = open(os.path.join(os.path.dirname(request["path"]), "memory"), "w")
+        try:
+            fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.abort()
+        time.sleep(0.7); memory.close()
     if name == "exit":
         sys.exit(3)
     if name == "hang":
@@ -87,6 +94,13 @@ def test_a_clip_that_fails_takes_no_other_along(
 def test_a_crash_that_does_not_come_again_costs_nothing(run: Callable[..., list[Outcome]]) -> None:
     outcomes = run("abort once", "after", worker_count=1)
     assert [outcome.code for outcome in outcomes] == ["", ""]
+
+
+def test_clips_that_do_not_fit_beside_each_other_are_tried_alone(run: Callable[..., list[Outcome]]) -> None:
+    outcomes = run("big 1", "big 2", "big 3", "after", "last")
+    assert [(outcome.request.name, outcome.code) for outcome in outcomes] == [
+        (name, "") for name in ("big 1", "big 2", "big 3", "after", "last")
+    ]
 
 
 def test_progress_keeps_a_slow_clip_alive(run: Callable[..., list[Outcome]]) -> None:
