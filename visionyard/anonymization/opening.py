@@ -73,7 +73,7 @@ def open_anonymizing(config: AnonymizeConfig) -> "Iterator[Retouching | None]":
 
     from visionyard.anonymization.anonymizer import Anonymizer, AnonymizerSettings
     from visionyard.digests import digest_of
-    from visionyard.video.process import MEMORY_LIMIT_BYTES
+    from visionyard.video.process import memory_limit_bytes
     from visionyard.video.retouching import Retouching
 
     with TemporaryDirectory(prefix="visionyard-") as scratch:
@@ -99,7 +99,7 @@ def open_anonymizing(config: AnonymizeConfig) -> "Iterator[Retouching | None]":
                 retouch=anonymizer,
                 decoder_command=(
                     *(sys.executable, "-m", "visionyard.anonymization._child"),
-                    *(str(MEMORY_LIMIT_BYTES), settings.to_text()),
+                    *(str(memory_limit_bytes()), settings.to_text()),
                 ),
                 values={
                     "model": manifest.name,

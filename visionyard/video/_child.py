@@ -17,7 +17,7 @@ import av.error
 
 from visionyard.errors import MediaError
 from visionyard.video.extraction import extract_clip
-from visionyard.video.process import become_decoder, is_out_of_memory
+from visionyard.video.process import become_decoder, is_out_of_memory, out_of_memory_text
 from visionyard.video.records import ExtractionSettings
 from visionyard.video.retouching import Retouch
 
@@ -69,7 +69,7 @@ def _serve(request: dict[str, Any], answer: Callable[..., None], parent: int, re
         answer("unreadable", message=str(error).removeprefix(f"{name}: "))
     except (av.error.FFmpegError, MemoryError, OSError) as error:  # FFmpeg's own are of both kinds, or of neither
         if is_out_of_memory(error):
-            answer("out_of_memory")
+            answer("out_of_memory", message=out_of_memory_text(int(sys.argv[1])))
         elif isinstance(error, av.error.FFmpegError):
             answer("unreadable", message=f"cannot be decoded: {error.strerror or error}")
         elif isinstance(error, OSError):

@@ -11,7 +11,7 @@ import numpy as np
 
 from visionyard.errors import MediaError
 from visionyard.video.decoding import VideoReader
-from visionyard.video.process import OUT_OF_MEMORY, become_decoder, is_out_of_memory
+from visionyard.video.process import become_decoder, is_out_of_memory, out_of_memory_text
 from visionyard.video.sampling import every, shown_at
 from visionyard.video.streaming import END, FAULT, FRAME, HEADER, READY
 
@@ -58,7 +58,7 @@ def main() -> None:
     except (MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        put_fault(f"{name}: {OUT_OF_MEMORY}; scale it down")
+        put_fault(f"{name}: {out_of_memory_text(memory_bytes)}; scale it down")
     else:
         put(END)
 

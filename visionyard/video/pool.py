@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from visionyard.errors import VisionyardError
-from visionyard.video.process import MEMORY_LIMIT_BYTES, NO_PROGRESS_TIMEOUT_S, OUT_OF_MEMORY, DecoderProcess
+from visionyard.video.process import NO_PROGRESS_TIMEOUT_S, DecoderProcess, memory_limit_bytes
 from visionyard.video.records import ClipExtraction, ExtractionSettings
 
 # A crash may be the kernel's choice when memory was short; a clip that crashes a fresh process again, with no other
@@ -62,7 +62,7 @@ class Outcome:
 
 def default_command() -> list[str]:
     """Return the command of the decoder process."""
-    return [sys.executable, "-m", "visionyard.video._child", str(MEMORY_LIMIT_BYTES)]
+    return [sys.executable, "-m", "visionyard.video._child", str(memory_limit_bytes())]
 
 
 @dataclass
@@ -226,7 +226,7 @@ class DecoderPool:
         if kind == "progress":
             self._on_progress(request.name, answer["frame_count"])
         elif kind == "out_of_memory":
-            self._give_up(decoder, job, OUT_OF_MEMORY)
+            self._give_up(decoder, job, answer["message"])
         elif kind == "os_error":
             raise OSError(answer["errno"], answer["message"], str(request.images_path))
         else:

@@ -11,12 +11,26 @@ from errno import ENOMEM
 from pathlib import Path
 from typing import BinaryIO
 
+from visionyard.stage_resources import held_resources
+
 # A frame takes milliseconds; two minutes without one is no slow disk any more.
 NO_PROGRESS_TIMEOUT_S = 120.0
-# Address space of one process. On two cores a 1080p clip takes 0.9 GiB of it, an 8K one 2.0 GiB (0.2 and 1.2 resident);
-# a decoder has up to 16 threads, each with frames of its own.
-MEMORY_LIMIT_BYTES = 6 << 30
-OUT_OF_MEMORY = f"decoding it takes more than {MEMORY_LIMIT_BYTES >> 30} GiB of memory"
+# With 16 threads, the most there are, a 1080p clip takes 0.4 GiB and an 8K one 1.1 GiB (0.2 and 0.9 resident).
+_MEMORY_LIMIT_BYTES = 6 << 30
+# Of what a container holds, which a kubelet ends whole when it runs out. The rest is for the parent (0.3 GiB) and for
+# clips beside: two that are hungry at once are more than there is.
+_MEMORY_SHARE = 0.75
+
+
+def memory_limit_bytes() -> int:
+    """Return the most memory of one decoder process: 6 GiB, or three quarters of what the container holds."""
+    held = held_resources().memory_bytes
+    return min(_MEMORY_LIMIT_BYTES, int(held * _MEMORY_SHARE)) if held else _MEMORY_LIMIT_BYTES
+
+
+def out_of_memory_text(limit_bytes: int) -> str:
+    """Return what is said of a video that takes more memory than there may be."""
+    return f"decoding it takes more than {limit_bytes / (1 << 30):.3g} GiB of memory"
 
 
 class DecoderProcess:
@@ -64,7 +78,7 @@ def become_decoder(memory_bytes: int) -> int:
     """Make this process one that decodes: bounded in memory, and nothing but answers on its standard output.
 
     Args:
-        memory_bytes: Most address space.
+        memory_bytes: Most memory of its own, as `memory_limit_bytes`.
 
     Returns:
         The file descriptor that answers are written to.
@@ -82,9 +96,11 @@ def _limit_memory(limit_bytes: int) -> None:
         return
     import resource
 
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    # Not address space alone, of which 16 threads reserve 1 GiB that they do not use; it is the bound where a sandbox
+    # counts no data.
+    for kind, most in ((resource.RLIMIT_DATA, limit_bytes), (resource.RLIMIT_AS, _MEMORY_LIMIT_BYTES)):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash here is expected; no one reads its dump
     # In a container that runs out of memory the kernel shall end this process and not the stage.
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from visionyard.errors import MediaError, VisionyardError
-from visionyard.video.process import MEMORY_LIMIT_BYTES, NO_PROGRESS_TIMEOUT_S, DecoderProcess
+from visionyard.video.process import NO_PROGRESS_TIMEOUT_S, DecoderProcess, memory_limit_bytes
 
 # Kind, seconds, frame index, height, width of what follows; a fault's message has its length as height. READY comes
 # before the first frame is decoded and after each.
@@ -63,7 +63,7 @@ def stream_frames(
     """
     name = name or str(path)
     command = command or [sys.executable, "-m", "visionyard.video._stream_child"]
-    process = DecoderProcess([*command, str(path), repr(rate_hz), str(MEMORY_LIMIT_BYTES), name])
+    process = DecoderProcess([*command, str(path), repr(rate_hz), str(memory_limit_bytes()), name])
     try:
         yield from _frames(name, process, timeout_s)
     finally:

@@ -43,7 +43,7 @@ for line in sys.stdin:
         for count in range(6):
             time.sleep(0.1); answer("progress", frame_count=count)
     if name == "hungry":
-        answer("out_of_memory"); continue
+        answer("out_of_memory", message="decoding it takes more than 6 GiB of memory"); continue
     if name == "unreadable":
         answer("unreadable", message="not a video"); continue
     if name == "full":
@@ -204,9 +204,9 @@ def test_our_own_process_extracts(make_clip: Callable[..., Path], tmp_path: Path
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which limits address space")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which limits memory")
 def test_our_own_process_ends_within_its_memory(make_clip: Callable[..., Path], tmp_path: Path) -> None:
-    command = [*default_command()[:-1], str(200 << 20)]  # less than the libraries take, once frames are needed
+    command = [*default_command()[:-1], str(48 << 20)]  # less than the libraries take, once frames are needed
     request = Request("clip", make_clip(count=12), tmp_path / "images", SETTINGS)
     with DecoderPool(1, command=command) as pool:
         (outcome,) = pool.run([request])
