@@ -65,7 +65,8 @@ borders: build/checked ## Who may import whom
 	cd build/checked && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 unit: .venv/installed .venv/bin/helm ## The test suite alone
-	$(BIN)/python -m pytest -m "not cluster" -n $(TEST_WORKERS) --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not cluster" -n $(TEST_WORKERS) --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder
 
 cluster-test: .venv/installed .venv/bin/helm ## Tests on the cluster that KUBECONFIG names (docs/testing.md)
 	$(BIN)/python -m pytest -m cluster tests/cluster

@@ -35,6 +35,13 @@ for _name in ("COLUMNS", "LINES"):
 pytest_plugins = ["tests.fixtures.tiny_models"]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with slow files where processes share them, so that none is left to a single process at the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """Leave what the imports made to itself: half a million objects that the collector would look through again."""
     gc.collect()
