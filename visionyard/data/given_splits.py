@@ -187,12 +187,14 @@ def assign_given(given: GivenSplits, items: Sequence[Named]) -> Assignment:
             if name in given.of_name:
                 split_of[position] = given.of_name[name]
                 unused.discard(name)
-    for name, source in _by_path_end(unused, {item.source for item in items}, given).items():
-        unused.discard(name)
-        for position, item in enumerate(items):
-            # Its own row, and that of its whole path, are closer.
-            if item.source == source and not {item.key, normal_name(source)} & given.of_name.keys():
-                split_of[position] = given.of_name[name]
+    ends = _by_path_end(unused, {item.source for item in items}, given)
+    unused -= ends.keys()
+    # Of two ends of one path the longer one is closer.
+    name_of = {source: name for name, source in sorted(ends.items(), key=lambda end: len(end[0]))}
+    for position, item in enumerate(items):
+        # Its own row, and that of its whole path, are closer.
+        if item.source in name_of and not {item.key, normal_name(item.source)} & given.of_name.keys():
+            split_of[position] = given.of_name[name_of[item.source]]
     return Assignment(tuple(split_of), tuple(sorted(unused, key=given.line_of.__getitem__)))
 
 

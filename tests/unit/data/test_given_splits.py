@@ -8,7 +8,7 @@ import pytest
 
 from visionyard.data.artifacts import read_problems
 from visionyard.data.dataset import DATASET, Dataset
-from visionyard.data.given_splits import read_given_splits, split_rows, split_text
+from visionyard.data.given_splits import assign_given, read_given_splits, split_rows, split_text
 from visionyard.data.items import SPLITS
 from visionyard.data.prepare import DatasetReport, prepare_dataset
 from visionyard.errors import ConfigError, SplitError
@@ -109,6 +109,13 @@ def test_what_is_named_stands_where_the_file_says_and_the_rest_is_drawn_around_i
     info = json.loads((tmp_path / "dataset" / DATASET).read_text())
     assert info["splitting"]["split_file_sha256"] == read_given_splits(str(tmp_path / "dataset.csv")).sha256
     assert not report.is_leaky
+
+
+@pytest.mark.parametrize("rows", ["a.png,train\nx/a.png,test\n", "x/a.png,test\na.png,train\n"], ids=["short", "long"])
+def test_of_two_ends_of_a_path_the_longer_one_counts(rows: str, image_spec: Any, tmp_path: Path) -> None:
+    given = read_given_splits(write(tmp_path / "splits.csv", f"name,split\n{rows}"))
+    item = image_spec("one", group="g", source="photos/x/a.png")
+    assert assign_given(given, [item]).splits == ("test",)
 
 
 def test_the_same_file_gives_the_same_version_and_another_one_another(eight_clips: Any, tmp_path: Path) -> None:
