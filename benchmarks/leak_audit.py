@@ -37,7 +37,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from visionyard.data.leaks import sketches as sketching
 from visionyard.data.leaks.candidates import candidate_pairs
 from visionyard.data.leaks.near_duplicates import find_near_duplicates
 from visionyard.data.leaks.sketches import Sketches, make_sketches
@@ -240,23 +239,16 @@ def repeated(sketches: Sketches, count: int) -> Sketches:
     The share of images that have a near-duplicate thus stays what it is, whatever the count.
     """
     rng = np.random.default_rng(0)
-    rows = np.arange(count) % sketches.count
-
-    def scrambled(values: np.ndarray) -> np.ndarray:
-        result = sketching._scratch((count, *values.shape[1:]))
-        for start in range(0, count, sketches.count):
-            part = np.asarray(values[rows[start : start + sketches.count]])
-            result[start : start + len(part)] = part ^ rng.integers(0, 256, values.shape[-1], dtype=np.uint8)
-        return result
-
-    return Sketches(
-        thumbnails=sketches.thumbnails,
-        prints=scrambled(sketches.prints),
-        descriptors=scrambled(sketches.descriptors),
-        points=np.asarray(sketches.points)[rows],
-        corner_counts=sketches.corner_counts[rows],
-        has_structure=sketches.has_structure[rows],
-    )
+    many = Sketches.room_for(count)
+    for start in range(0, count, sketches.count):
+        here = slice(start, min(start + sketches.count, count))
+        size = here.stop - start
+        for name in ("points", "corner_counts", "has_structure"):
+            getattr(many, name)[here] = getattr(sketches, name)[:size]
+        for name in ("prints", "descriptors"):
+            values = getattr(sketches, name)[:size]
+            getattr(many, name)[here] = values ^ rng.integers(0, 256, values.shape[-1], dtype=np.uint8)
+    return many
 
 
 def main() -> None:
