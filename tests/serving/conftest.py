@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.instance_models import import_instance_models
 from visionyard.inference import Predictor
 from visionyard.transforms import Classification, Prediction, decode_image
 
@@ -132,6 +133,22 @@ def server(start_server: Callable[..., RunningServer], bundle_arguments: list[st
     running = start_server(*bundle_arguments)
     assert running.process.poll() is None, "".join(running.log_lines)
     return running
+
+
+@pytest.fixture(scope="session")
+def instance_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return two imported bundles by name: `discs` finds masks, `points` two points an object."""
+    return import_instance_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def instances(instance_bundles: dict[str, Path]) -> Iterator[RunningServer]:
+    """Return a server with both, which gives 104857 pixels of masks in an answer."""
+    names = [part for name in instance_bundles for part in ("--name", name)]
+    running = launch(*map(str, instance_bundles.values()), *names, "--set", "limits.max_mask_mib=0.1")
+    yield running
+    assert running.stop() == 0, "".join(running.log_lines)
+    running.close()
 
 
 @pytest.fixture(scope="module")

@@ -81,8 +81,9 @@ def test_images_give_what_the_library_gives(
         )
         assert values.tolist() == pytest.approx(expected.probabilities.tolist(), abs=1e-4)
     else:
-        assert last.name == "class_id"
-        assert list(last.shape) == [len(expected)]
+        shapes = {output.name: list(output.shape) for output in answer.outputs}
+        assert shapes["class_id"] == [len(expected)]
+        assert shapes["image_hw"] == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["boxes", "kinds"])

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,84 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures.instance_models import BOX, POINTS
 from visionyard.client import Client, DetectedImage
-from visionyard.export.import_spec import ImportSpec
-from visionyard.export.importing import import_model
 from visionyard.geometry import Mask
 from visionyard.inference import Predictor
 
-SIDE, CELLS = 64, 16
 # The photograph as it is stored, and upright: 96 wide and 160 high, so its letterbox is 38 px wide with 13 px beside.
 STORED_WH, UPRIGHT_WH = (160, 96), (96, 160)
 SCALE_XY, OFFSET_XY = (38 / 96, 64 / 160), (13, 0)
-BOX = (23, 12, 41, 36)  # in the model's input, and the same in pixels of the photograph:
+# In pixels of the photograph.
 XYXY = [(value - OFFSET_XY[axis % 2]) / SCALE_XY[axis % 2] for axis, value in enumerate(BOX)]
-POINTS = [(32.0, 24.0, 0.9), (13.0, 64.0, 0.25)]
-
-
-def _write_model(path: Path, outputs: dict[str, np.ndarray]) -> Path:
-    """Write an ONNX file that answers with given arrays, whatever it is shown."""
-    onnx = pytest.importorskip("onnx", reason="needs onnx to write a model")
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes = [
-        helper.make_node("ReduceSum", ["images", "axes"], ["sums"], keepdims=0),
-        helper.make_node("Mul", ["sums", "zero"], ["zeros"]),
-    ]
-    constants: dict[str, np.ndarray] = {"axes": np.array([1, 2, 3]), "zero": np.zeros(1, np.float32)}
-    declared = []
-    for name, array in outputs.items():
-        constants |= {f"{name}_rows": array.astype(np.float32), f"{name}_shape": np.array([-1] + [1] * array.ndim)}
-        nodes.append(helper.make_node("Reshape", ["zeros", f"{name}_shape"], [f"{name}_zeros"]))
-        nodes.append(helper.make_node("Add", [f"{name}_zeros", f"{name}_rows"], [name]))
-        declared.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *array.shape]))
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])
-    tensors = [numpy_helper.from_array(value, key) for key, value in constants.items()]
-    graph = helper.make_graph(nodes, "made", [images], declared, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, str(path))
-    return path
-
-
-def _spec(name: str, **postprocessing: Any) -> ImportSpec:
-    return ImportSpec.model_validate(
-        {
-            "name": name,
-            "task": "detection",
-            "classes": ["disc"],
-            "licence": "MIT",
-            "preprocessing": {"resize": "letterbox", "size_hw": [SIDE, SIDE], "interpolation": "bilinear"},
-            "postprocessing": postprocessing,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return two imported bundles: one finds a disc, the other two points."""
-    folder = tmp_path_factory.mktemp("models")
-    box = [(BOX[0] + BOX[2]) / 2, (BOX[1] + BOX[3]) / 2, BOX[2] - BOX[0], BOX[3] - BOX[1]]
-    middles = (np.arange(CELLS) + 0.5) * SIDE / CELLS
-    disc = 8 - np.hypot(middles[None, :] - 32, middles[:, None] - 24)
-    candidates = np.array([[*box, 0.9, 1.0], [10, 10, 4, 4, 0.01, -1.0]]).T
-    segmenting = {"predictions": candidates, "prototypes": disc[None]}
-    posing = {"predictions": np.array([[*box, 0.8, *np.ravel(POINTS)]]).T}
-    return {
-        "discs": import_model(
-            _write_model(folder / "discs.onnx", segmenting), _spec("discs", layout="yolo_seg"), folder / "discs"
-        ).bundle,
-        "points": import_model(
-            _write_model(folder / "points.onnx", posing),
-            _spec("points", layout="yolo_pose", keypoint_count=2),
-            folder / "points",
-        ).bundle,
-    }
-
-
-@pytest.fixture(scope="module")
-def instances(bundles: dict[str, Path], start_server: Callable[..., Any]) -> Any:
-    """Return a server with both."""
-    return start_server(*map(str, bundles.values()), "--name", "discs", "--name", "points")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +56,9 @@ def _is_disc(pixels: np.ndarray) -> None:
     assert (pixels & expected).sum() / (pixels | expected).sum() > 0.93
 
 
-def test_a_mask_lies_on_the_upright_photograph(http: httpx.Client, bundles: dict[str, Path], photograph: bytes) -> None:
+def test_a_mask_lies_on_the_upright_photograph(
+    http: httpx.Client, instance_bundles: dict[str, Path], photograph: bytes
+) -> None:
     answer = http.post("predict?model=discs", content=photograph).raise_for_status().json()
 
     (found,) = answer["predictions"]
@@ -136,7 +70,7 @@ def test_a_mask_lies_on_the_upright_photograph(http: httpx.Client, bundles: dict
     assert box["mask"]["rle"]["size"] == [UPRIGHT_WH[1], UPRIGHT_WH[0]]
     _is_disc(Mask.from_json(box["mask"]["rle"]).to_array())
     upright = np.zeros((UPRIGHT_WH[1], UPRIGHT_WH[0], 3), np.uint8)
-    with Predictor.from_bundle(bundles["discs"]) as predictor:
+    with Predictor.from_bundle(instance_bundles["discs"]) as predictor:
         (local,) = predictor.predict([upright])
     assert local.masks[0].to_json() == box["mask"]["rle"], "as `visionyard predict` on the bundle"
 

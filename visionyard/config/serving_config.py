@@ -87,6 +87,9 @@ class LimitsConfig(Section):
     min_confidence: float = Field(0.01, ge=0, le=1, description="Lowest confidence threshold a request may ask for.")
     max_top_k: int = Field(100, ge=1, description="Most classes a request may ask for.")
     max_detections: int = Field(1000, ge=1, description="Most boxes of an image a request may ask for.")
+    max_mask_mib: float = Field(
+        32.0, ge=0, le=240, description="Most MiB of v2's `mask_pixels` in one answer, a byte a pixel; 0: none."
+    )
 
 
 class UrlInputsConfig(Section):

@@ -10,9 +10,10 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from visionyard.config.serving_config import LimitsConfig, ServingConfig
 from visionyard.errors import NotFoundError, RequestError
 from visionyard.monitoring.metrics import ServingMetrics
-from visionyard.serving import tensors
+from visionyard.serving import output_tensors, tensors
 from visionyard.serving.answers import ImageAnswer, RequestContext
 from visionyard.serving.arms import choose_arm
+from visionyard.serving.binary_tensors import is_binary
 from visionyard.serving.engine import ServedModel
 from visionyard.serving.inputs import ImageInput
 from visionyard.serving.kserve_sdk import InferOutput, InferRequest, ModelNotReady, pb
@@ -26,6 +27,8 @@ LOADING = "The server is loading its models; try again."
 _PROTOCOL_PARAMETERS = frozenset({"binary_data_output", "priority", "timeout"})
 # Of Triton's parameters; KServe's protobuf does not know the two, but keeps them among the unknown fields.
 _DOUBLE_FIELD, _UINT64_FIELD = 4, 5
+# In JSON a pixel of a mask is the word false and a comma.
+_JSON_BYTES_A_PIXEL = 6
 
 
 class Answering:
@@ -121,9 +124,12 @@ class Answering:
             raise RequestError(f"expected one input tensor, got {len(request.inputs)}; {_known_inputs(model)}")
         given = request.inputs[0]
         parameters = _options_of(request)
+        # Each once, however often it is named.
+        names = list(dict.fromkeys(output.name for output in request.request_outputs or [])) or None
         if tensors.is_image(given):
             images = await _off_loop(given, lambda tensor: tensors.read_images(tensor, self._config.limits.max_images))
-            outputs = tensors.answers_to_outputs(await self.predict(model, images, parameters, info), model.classes)
+            answers = await self.predict(model, images, parameters, info)
+            outputs = await self._to_outputs(answers, model.classes, names, request, info)
         elif given.name == model.manifest.input.name:
             if parameters:
                 raise RequestError(f"parameters {', '.join(parameters)[:80]}: a raw tensor is answered as it is")
@@ -131,13 +137,30 @@ class Answering:
             if isinstance(rows, list):
                 raise RequestError(f"input {given.name!r}: expected FP32, got BYTES; encoded files go to 'image'")
             info.image_count = len(rows) if rows.ndim else 0
-            outputs = tensors.rows_to_outputs(await model.infer(rows, deadline=info.deadline), model.manifest)
+            found = await model.infer(rows, deadline=info.deadline)
+            outputs = output_tensors.rows_to_outputs(found, model.manifest, names)
         else:
             raise RequestError(
                 f"input {given.name[:64]!r} of {given.datatype[:20]}: not an input of {model.name}; "
                 f"{_known_inputs(model)}"
             )
-        return _chosen(outputs, request)
+        return outputs
+
+    async def _to_outputs(
+        self,
+        answers: list[ImageAnswer],
+        classes: list[str],
+        names: list[str] | None,
+        request: InferRequest,
+        info: RequestInfo,
+    ) -> list[InferOutput]:
+        """Return the outputs for images; pixels of masks are many, and made in a thread."""
+        if names is None or output_tensors.MASK_PIXELS not in names:
+            return output_tensors.answers_to_outputs(answers, classes, names)
+        most = int(self._config.limits.max_mask_mib * 2**20)
+        if info.protocol != "grpc" and not is_binary(request, output_tensors.MASK_PIXELS):
+            most //= _JSON_BYTES_A_PIXEL
+        return await asyncio.to_thread(output_tensors.answers_to_outputs, answers, classes, names, max_mask_pixels=most)
 
     def _only_name(self) -> str:
         if self._config.arms.name:
@@ -166,16 +189,6 @@ def _grpc_value(value: Any) -> object:
         if field.field_number == _UINT64_FIELD:
             return field.data
     return None
-
-
-def _chosen(outputs: list[InferOutput], request: InferRequest) -> list[InferOutput]:
-    if not request.request_outputs:
-        return outputs
-    by_name = {output.name: output for output in outputs}
-    missing = [output.name for output in request.request_outputs if output.name not in by_name]
-    if missing:
-        raise RequestError(f"outputs {', '.join(missing)[:80]}: not given here; known: {', '.join(by_name)}")
-    return [by_name[output.name] for output in request.request_outputs]
 
 
 def _known_inputs(model: ServedModel) -> str:

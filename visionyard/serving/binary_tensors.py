@@ -52,6 +52,12 @@ def parse_request(body: bytes, head_length: str, model_name: str) -> InferReques
     )
 
 
+def is_binary(request: InferRequest, name: str) -> bool:
+    """Return whether a request over REST wants an output in binary."""
+    wanted = next((output.binary_data for output in request.request_outputs or [] if output.name == name), None)
+    return bool((request.parameters or {}).get(_BINARY_DEFAULT, False) if wanted is None else wanted)
+
+
 def encode_response(response: InferResponse, request: InferRequest) -> tuple[bytes, int | None]:
     """Write the body of an answer.
 
@@ -62,13 +68,10 @@ def encode_response(response: InferResponse, request: InferRequest) -> tuple[byt
     Returns:
         The body, and the bytes of its JSON where binary tensors follow it, else None.
     """
-    default = bool((request.parameters or {}).get(_BINARY_DEFAULT, False))
-    wanted = {output.name: output.binary_data for output in request.request_outputs or []}
     outputs, tail = [], []
     for output in response.outputs:
         entry: dict[str, Any] = {"name": output.name, "shape": output.shape, "datatype": output.datatype}
-        is_binary = wanted.get(output.name)
-        if default if is_binary is None else is_binary:
+        if is_binary(request, output.name):
             raw = _to_bytes(output.data)
             entry["parameters"] = {_BINARY_SIZE: len(raw)}
             tail.append(raw)

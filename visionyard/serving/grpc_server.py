@@ -27,6 +27,7 @@ from visionyard.serving.kserve_sdk import (
     add_GRPCInferenceServiceServicer_to_server,
     pb,
 )
+from visionyard.serving.output_tensors import MASK_PIXELS
 from visionyard.serving.requests import InFlight, RequestInfo, request_id_of, set_current_request
 from visionyard.serving.statuses import Refusal, no_key, refuse
 
@@ -49,7 +50,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         except InvalidInput as error:
             raise RequestError(f"{error}; send raw_input_contents, or contents of a known datatype") from None
         response, _ = await self._data_plane.infer(request=read, headers=None, model_name=request.model_name)
-        return _to_message(response, is_raw=read.use_binary_outputs)
+        # A list of booleans would take ten times the memory of the pixels; a protocol's client reads both forms.
+        has_pixels = any(output.name == MASK_PIXELS for output in response.outputs)
+        return _to_message(response, is_raw=read.use_binary_outputs or has_pixels)
 
     async def RepositoryModelLoad(self, request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: N802
         """Load a model of the config."""

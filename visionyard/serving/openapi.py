@@ -125,6 +125,26 @@ _TENSOR = {
     },
     "required": ["name", "shape", "datatype"],
 }
+INFER_ANSWER: dict[str, Any] = {
+    "description": "The outputs asked for, or all but `mask_pixels`. Of detections `image_index`, `xyxy`, `confidence` "
+    "and `class_id`, a row an object, and `image_hw`; of models with masks `masks`, COCO's run lengths, and "
+    "`mask_pixels` BOOL [N, H, W]; of models with keypoints `keypoints` FP32 [N, K, 3]. The "
+    "model's metadata list what it gives.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "model_name": {"type": "string"},
+                    "id": {"type": "string"},
+                    "outputs": {"type": "array", "items": _TENSOR},
+                },
+                "required": ["model_name", "outputs"],
+            }
+        },
+        "application/octet-stream": {"schema": _BYTES},
+    },
+}
 INFER_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

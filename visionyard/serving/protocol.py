@@ -13,7 +13,7 @@ import orjson
 from visionyard import __version__
 from visionyard.config.serving_config import ServingConfig
 from visionyard.errors import NotFoundError, RequestError, VisionyardError
-from visionyard.serving import tensors
+from visionyard.serving import output_tensors, tensors
 from visionyard.serving.answering import LOADING, Answering
 from visionyard.serving.kserve_sdk import (
     DataPlane,
@@ -48,7 +48,7 @@ class YardModel(Model):  # type: ignore[misc]  # KServe has no type information
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Return what it answers."""
-        return tensors.describe_outputs(self._answering.behind(self.name)[0].manifest)
+        return output_tensors.describe_outputs(self._answering.behind(self.name)[0].manifest)
 
     async def explain(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
         """Refuse: there is no explainer.

@@ -21,7 +21,7 @@ from visionyard.serving.binary_tensors import HEADER, encode_response, parse_req
 from visionyard.serving.docs_page import DOCS_PAGE
 from visionyard.serving.engine import ServedModel
 from visionyard.serving.kserve_sdk import DataPlane, ModelRepositoryExtension
-from visionyard.serving.openapi import INFER_BODY, JPEG, PREDICT_BODY, PREDICT_PARAMETERS, PREDICTIONS
+from visionyard.serving.openapi import INFER_ANSWER, INFER_BODY, JPEG, PREDICT_BODY, PREDICT_PARAMETERS, PREDICTIONS
 from visionyard.serving.payloads import THREAD_BYTES, Payload, PayloadReader, load_json
 from visionyard.serving.requests import InFlight, current_request
 
@@ -70,8 +70,8 @@ class Routes:
             openapi_extra={**parameters, **PREDICT_BODY}, tags=["Images"])  # fmt: skip
         add("/predict/image", self.predict_image, methods=["POST"], responses={200: JPEG}, response_class=Response,
             openapi_extra={**parameters, **PREDICT_BODY}, tags=["Images"])  # fmt: skip
-        add("/v2/models/{model_name}/infer", self.infer, methods=["POST"], response_class=Response,
-            openapi_extra=INFER_BODY, tags=["V2"])  # fmt: skip
+        add("/v2/models/{model_name}/infer", self.infer, methods=["POST"], responses={200: INFER_ANSWER},
+            response_class=Response, openapi_extra=INFER_BODY, tags=["V2"])  # fmt: skip
         add("/v2/repository/index", self.repository_index, methods=["POST"], tags=["V2"])
         add("/model/info", self.model_info, methods=["GET"], tags=["Server"])
         add("/models", self.models, methods=["GET"], tags=["Server"])
@@ -110,7 +110,11 @@ class Routes:
         else:
             read = parse_request(body, head_length, model_name)
         response, _ = await self._data_plane.infer(model_name=model_name, request=read, headers=None)
-        answer, head_bytes = encode_response(response, read)
+        size = sum(output.data.nbytes for output in response.outputs)
+        if size > THREAD_BYTES:
+            answer, head_bytes = await asyncio.to_thread(encode_response, response, read)
+        else:
+            answer, head_bytes = encode_response(response, read)
         if head_bytes is None:
             return Response(answer, media_type="application/json")
         return Response(answer, media_type="application/octet-stream", headers={HEADER: str(head_bytes)})

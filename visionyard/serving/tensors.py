@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: from what a request carries to numpy, and from predictions to outputs.
+"""Tensors of the Open Inference Protocol: from what a request carries to numpy; `output_tensors` is the way back.
 
 The same for REST and gRPC; only how bytes lie on the wire differs, and that is `binary_tensors` and KServe's gRPC.
 """
@@ -7,18 +7,15 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
 import numpy as np
-import orjson
 
 from visionyard.errors import RequestError, TooLargeError
 from visionyard.inference.bundle import BundleManifest
-from visionyard.serving.answers import ImageAnswer
-from visionyard.serving.kserve_sdk import InferInput, InferOutput
-from visionyard.transforms import Classification, Detections
+from visionyard.serving.kserve_sdk import InferInput
 
 IMAGE = "image"
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -35,7 +32,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype(np.float32),
     "FP64": np.dtype(np.float64),
 }
-_BYTES = "BYTES"
+BYTES = "BYTES"
 _MOST_ELEMENTS = 2**40
 
 
@@ -54,7 +51,7 @@ def read_tensor(given: InferInput) -> np.ndarray | list[bytes]:
     """
     count = _count(given)
     raw, name = given._raw_data, given.name
-    if given.datatype == _BYTES:
+    if given.datatype == BYTES:
         elements = _split(raw, name) if raw is not None else _decode(given.data, name)
         _check_count(name, count, len(elements), given.shape)
         return elements
@@ -178,7 +175,7 @@ def kinds_of(values: list[Any]) -> set[type]:
 
 def is_image(given: InferInput) -> bool:
     """Whether a tensor holds images rather than the model's own input."""
-    return bool(given.name == IMAGE and given.datatype in {_BYTES, "UINT8"})
+    return bool(given.name == IMAGE and given.datatype in {BYTES, "UINT8"})
 
 
 def read_images(given: InferInput, max_images: int | None = None) -> list[bytes | np.ndarray]:
@@ -193,7 +190,7 @@ def read_images(given: InferInput, max_images: int | None = None) -> list[bytes 
         TooLargeError: It holds too many.
     """
     elements = _count(given)
-    count = elements if given.datatype == _BYTES else given.shape[0] if len(given.shape) == 4 else 1
+    count = elements if given.datatype == BYTES else given.shape[0] if len(given.shape) == 4 else 1
     if max_images is not None and count > max_images:
         raise TooLargeError(f"the request holds {count} images; at most {max_images} are taken")
     values = read_tensor(given)
@@ -210,59 +207,5 @@ def read_images(given: InferInput, max_images: int | None = None) -> list[bytes 
 def describe_inputs(manifest: BundleManifest) -> list[dict[str, Any]]:
     """Return what a model takes, as model metadata list it."""
     own = manifest.input
-    images = [{"name": IMAGE, "datatype": _BYTES, "shape": [-1]}]
+    images = [{"name": IMAGE, "datatype": BYTES, "shape": [-1]}]
     return [*images, {"name": own.name, "datatype": "FP32", "shape": own.shape}]
-
-
-def describe_outputs(manifest: BundleManifest) -> list[dict[str, Any]]:
-    """Return what a model answers: about images, and for its own input its raw outputs."""
-    named = [{"name": "predictions", "datatype": _BYTES, "shape": [-1]}]
-    if manifest.task == "detection":
-        named += [
-            {"name": "image_index", "datatype": "INT64", "shape": [-1]},
-            {"name": "xyxy", "datatype": "FP32", "shape": [-1, 4]},
-            {"name": "confidence", "datatype": "FP32", "shape": [-1]},
-            {"name": "class_id", "datatype": "INT64", "shape": [-1]},
-        ]
-    if manifest.task == "classification":
-        named.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, len(manifest.classes)]})
-    return named + [{"name": own.name, "datatype": "FP32", "shape": own.shape} for own in manifest.outputs]
-
-
-def answers_to_outputs(answers: Sequence[ImageAnswer], classes: Sequence[str]) -> list[InferOutput]:
-    """Return the outputs for images: their predictions as JSON texts, and as tensors.
-
-    Args:
-        answers: One an image.
-        classes: Names in the order of their ids.
-    """
-    texts = np.empty(len(answers), np.object_)
-    texts[:] = [orjson.dumps(answer.to_json(classes)) for answer in answers]
-    outputs = [_output("predictions", texts)]
-    predictions = [answer.prediction for answer in answers]
-    boxes = [each for each in predictions if isinstance(each, Detections)]
-    kinds = [each for each in predictions if isinstance(each, Classification)]
-    if boxes:
-        counts = [len(each) for each in boxes]
-        outputs += [
-            _output("image_index", np.repeat(np.arange(len(boxes), dtype=np.int64), counts)),
-            _output("xyxy", np.concatenate([each.xyxy for each in boxes]).astype(np.float32).reshape(-1, 4)),
-            _output("confidence", np.concatenate([each.confidence for each in boxes]).astype(np.float32)),
-            _output("class_id", np.concatenate([each.class_ids for each in boxes]).astype(np.int64)),
-        ]
-    if kinds:
-        outputs.append(_output("probabilities", np.stack([each.probabilities for each in kinds]).astype(np.float32)))
-    return outputs
-
-
-def rows_to_outputs(rows: Sequence[np.ndarray], manifest: BundleManifest) -> list[InferOutput]:
-    """Return raw outputs under their own names."""
-    return [_output(info.name, values) for info, values in zip(manifest.outputs, rows, strict=True)]
-
-
-def _output(name: str, values: np.ndarray) -> InferOutput:
-    datatype = _BYTES if values.dtype == np.object_ else _DATATYPES[values.dtype]
-    return InferOutput(name, list(values.shape), datatype, data=values)
-
-
-_DATATYPES = {dtype: name for name, dtype in DTYPES.items()}

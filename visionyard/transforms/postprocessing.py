@@ -89,6 +89,16 @@ class DetectionPostprocessing(BaseModel):
         """The model's outputs in the order `apply` takes them, each with its shape in letters: B images, C classes."""
         return self.convention.outputs
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether each object has a mask."""
+        return self.layout == "yolo_seg"
+
+    @property
+    def has_keypoints(self) -> bool:
+        """Whether each object has `keypoint_count` points."""
+        return self.layout == "yolo_pose"
+
     def check(self, outputs: Sequence[np.ndarray], *, count: int, class_count: int | None = None) -> None:
         """Refuse outputs that do not fit the layout.
 
