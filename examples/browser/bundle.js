@@ -38,7 +38,8 @@ class Bundle {
   /**
    * @param image {data, width, height}, RGB bytes; see `decode`.
    * @param options {confidence, topK}; what is left out is the bundle's own.
-   * @returns {width, height, boxes} or {width, height, class, class_id, confidence, top}, as the server's JSON.
+   * @returns {width, height, boxes}, with masks and keypoints where the model gives some, or
+   *   {width, height, class, class_id, confidence, top}: as the server's JSON.
    */
   async predict(image, options = {}) {
     const { preprocessing, postprocessing, classes } = this.manifest;

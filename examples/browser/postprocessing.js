@@ -1,6 +1,7 @@
 // From raw output to boxes or classes, as the bundle's `postprocessing` says: the same as visionyard/transforms.
 
-import { toSource } from "./preprocessing.js";
+import { maskFromPrototypes } from "./masks.js";
+import { pointToSource, toSource } from "./preprocessing.js";
 
 const MAX_CANDIDATES = 30000;
 const YOLOX_STRIDES = [8, 16, 32];
@@ -13,15 +14,29 @@ function best(count, score) {
   return [found, score(found)];
 }
 
-// Each layout: how many candidates, the class and confidence of one, and its box in input pixels.
+// The yolo layout with so many values behind the scores of a candidate; `extra` gives them.
+function yolo({ data, dims }, extraCount) {
+  const [, rows, count] = dims;
+  return {
+    count,
+    score: (a) => best(rows - 4 - extraCount, (k) => data[(4 + k) * count + a]),
+    box: (a) => fromCentre(data[a], data[count + a], data[2 * count + a], data[3 * count + a]),
+    extra: (a) => Array.from({ length: extraCount }, (_, k) => data[(rows - extraCount + k) * count + a]),
+  };
+}
+
+// Each layout: how many candidates, the class and confidence of one, and its box in input pixels; where there are some,
+// also its mask, for its box in the source image, and its keypoints, x and y in input pixels and confidence.
 const LAYOUTS = {
-  yolo: ([{ data, dims }]) => {
-    const [, rows, count] = dims;
-    return {
-      count,
-      score: (a) => best(rows - 4, (k) => data[(4 + k) * count + a]),
-      box: (a) => fromCentre(data[a], data[count + a], data[2 * count + a], data[3 * count + a]),
-    };
+  yolo: ([output]) => yolo(output, 0),
+  yolo_seg: ([output, prototypes]) => {
+    const layout = yolo(output, prototypes.dims[1]);
+    return { ...layout, mask: (a, xyxy, placement) => maskFromPrototypes(prototypes, layout.extra(a), xyxy, placement) };
+  },
+  yolo_pose: ([output], _, { keypoint_count: count }) => {
+    const layout = yolo(output, 3 * count);
+    const points = (values) => Array.from({ length: count }, (_, k) => values.slice(3 * k, 3 * k + 3));
+    return { ...layout, keypoints: (a) => points(layout.extra(a)) };
   },
   end2end: ([{ data, dims }]) => ({
     count: dims[1],
@@ -74,12 +89,13 @@ const LAYOUTS = {
  * @param placement Of `preprocess`.
  * @param spec `postprocessing` of model.json.
  * @param classes Class names.
- * @returns {boxes: [{class, class_id, confidence, xyxy}]} or {class, class_id, confidence, top}: as the server's JSON.
+ * @returns {boxes: [{class, class_id, confidence, xyxy, mask?, keypoints?}]} or {class, class_id, confidence, top}: as the server's JSON.
  */
 export function postprocess(outputs, placement, spec, classes, { confidence, topK = 5 } = {}) {
   if (spec.kind === "classification") return classify(outputs[0].data, spec, classes, topK);
   if (!LAYOUTS[spec.layout]) throw new Error(`postprocessing.layout ${spec.layout}: this page knows ${Object.keys(LAYOUTS)}`);
-  return detect(LAYOUTS[spec.layout](outputs, placement.input), placement, spec, classes, confidence ?? spec.confidence_threshold);
+  const layout = LAYOUTS[spec.layout](outputs, placement.input, spec);
+  return detect(layout, placement, spec, classes, confidence ?? spec.confidence_threshold);
 }
 
 function classify(scores, spec, classes, topK) {
@@ -105,9 +121,13 @@ function detect(layout, placement, spec, classes, threshold) {
   found = found.slice(0, layout.isSuppressed ? spec.max_detections : MAX_CANDIDATES);
   for (const one of found) one.box = layout.box(one.a);
   const kept = layout.isSuppressed ? found : suppress(found, spec.iou_threshold, spec.max_detections);
-  const boxes = kept.map(({ box, classId, confidence }) => ({
-    class: classes[classId], class_id: classId, confidence, xyxy: toSource(box, placement),
-  }));
+  const boxes = kept.map(({ a, box, classId, confidence }) => {
+    const xyxy = toSource(box, placement);
+    const one = { class: classes[classId], class_id: classId, confidence, xyxy };
+    if (layout.mask) one.mask = { rle: layout.mask(a, xyxy, placement) };
+    if (layout.keypoints) one.keypoints = layout.keypoints(a).map(([x, y, sure]) => [...pointToSource([x, y], placement), sure]);
+    return one;
+  });
   return { boxes };
 }
 

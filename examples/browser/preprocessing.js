@@ -15,9 +15,13 @@ export function preprocess(image, spec) {
 }
 
 /** Turn a box of the input into one of the source image, inside it. */
-export function toSource([left, top, right, bottom], { scale, offset, source }) {
-  const one = (value, axis) => Math.min(Math.max((value - offset[axis]) / scale[axis], 0), source[axis]);
-  return [one(left, 0), one(top, 1), one(right, 0), one(bottom, 1)];
+export function toSource([left, top, right, bottom], placement) {
+  return [...pointToSource([left, top], placement), ...pointToSource([right, bottom], placement)];
+}
+
+/** Turn a point of the input into one of the source image, inside it. */
+export function pointToSource(point, { scale, offset, source }) {
+  return point.map((value, axis) => Math.min(Math.max((value - offset[axis]) / scale[axis], 0), source[axis]));
 }
 
 function scaled(image, width, height, spec) {

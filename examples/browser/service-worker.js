@@ -2,7 +2,8 @@
 
 const CACHE = "visionyard-browser-1";
 const FILES = [
-  "./", "./app.js", "./bundle.js", "./postprocessing.js", "./preprocessing.js", "./resize.js",
+  "./", "./app.js", "./bundle.js", "./drawing.js", "./masks.js", "./postprocessing.js", "./preprocessing.js",
+  "./resize.js",
   "./bundle/model.json", "./bundle/model.onnx",
   "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs",
   "./node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",

@@ -1,112 +1,21 @@
 """The bundle in a browser, by ONNX Runtime Web, gives what the bundle gives in Python."""
 
-import base64
-import functools
-import io
 import json
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.fixtures.browser_example import EXAMPLE, Site, ask, drop, encoded, pictures
 from visionyard.geometry import iou_matrix
 from visionyard.inference import Predictor
 from visionyard.transforms import Classification, Detections, PreprocessingSpec, decode_image
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
-RUNTIME = EXAMPLE / "node_modules" / "onnxruntime-web" / "dist"
-# What the page needs of the runtime; the rest of the package, 130 MB, is other builds.
-RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-SIZES_WH = [(96, 80), (320, 240), (77, 133), (500, 61), (40, 40)]
 MakeBundle = Callable[[str], tuple[Path, Path]]
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Path:
-    """Return the folder of ONNX Runtime Web."""
-    if not all((RUNTIME / name).exists() for name in RUNTIME_FILES):
-        pytest.skip("needs ONNX Runtime Web: run `npm ci` in examples/browser")
-    return RUNTIME
-
-
-class Site:
-    """The example's folder with a bundle in it, behind a web server that can be cut off."""
-
-    def __init__(self, folder: Path) -> None:
-        class Handler(SimpleHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def cut_off(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def site(runtime: Path, tmp_path: Path) -> Iterator[Callable[[Path], Site]]:
-    started: list[Site] = []
-
-    def serve(bundle: Path) -> Site:
-        folder = tmp_path / "site"
-        target = folder / runtime.relative_to(EXAMPLE)
-        target.mkdir(parents=True)
-        for path in EXAMPLE.iterdir():
-            if path.is_file():
-                shutil.copy(path, folder)
-        for name in RUNTIME_FILES:
-            shutil.copy(runtime / name, target)
-        shutil.copytree(bundle, folder / "bundle")
-        started.append(Site(folder))
-        return started[-1]
-
-    yield serve
-    for one in started:
-        one.cut_off()
-
-
-def _pictures() -> list[np.ndarray]:
-    rng = np.random.default_rng(11)
-    pictures = []
-    for width, height in SIZES_WH:
-        image = rng.integers(90, 150, (height, width, 1)).repeat(3, axis=2).astype(np.uint8)
-        side = max(8, min(width, height) // 5)
-        for colour in ((220, 40, 30), (30, 40, 220)):
-            left, top = int(rng.integers(width - side)), int(rng.integers(height - side))
-            # Uneven, so that no two boxes are equally sure: which of them is kept would be a matter of the last bit.
-            noise = rng.integers(-30, 30, (side, side, 1))
-            image[top : top + side, left : left + side] = np.clip(np.array(colour) + noise, 0, 255)
-        pictures.append(image)
-    return pictures
-
-
-def _encoded(image: np.ndarray, form: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, form, **options)
-    return stream.getvalue()
-
-
-def _ask(browser: Any, data: bytes, options: dict[str, Any]) -> dict[str, Any]:
-    text = base64.b64encode(data).decode()
-    return dict(
-        browser.js(
-            "(async () => {"
-            f"const bytes = Uint8Array.from(atob('{text}'), (one) => one.charCodeAt(0));"
-            "const image = await visionyard.decode(new Blob([bytes]));"
-            f"return (await visionyard.bundle).predict(image, {json.dumps(options)});"
-            "})()"
-        )
-    )
 
 
 def _compare_boxes(found: list[dict[str, Any]], expected: Detections) -> tuple[float, float]:
@@ -131,11 +40,11 @@ def test_boxes_are_those_of_the_bundle(browser: Any, site: Callable[[Path], Site
     browser.wait("document.getElementById('status').textContent.startsWith('detection')")
     count = 0
     with Predictor.from_bundle(bundle, "onnx") as predictor:
-        for image in _pictures():
-            data = _encoded(image, "PNG")
+        for image in pictures():
+            data = encoded(image, "PNG")
             expected = predictor.predict([decode_image(data)], confidence_threshold=0.1)[0]
             assert isinstance(expected, Detections)
-            overlap, gap = _compare_boxes(_ask(browser, data, {"confidence": 0.1})["boxes"], expected)
+            overlap, gap = _compare_boxes(ask(browser, data, {"confidence": 0.1})["boxes"], expected)
             count += len(expected)
             assert overlap > 0.99 and gap < 1e-3, image.shape
     assert count >= 4
@@ -148,11 +57,11 @@ def test_classes_are_those_of_the_bundle(browser: Any, site: Callable[[Path], Si
     browser.open(site(bundle).url)
     browser.wait("document.getElementById('status').textContent.startsWith('classification')")
     with Predictor.from_bundle(bundle, "onnx") as predictor:
-        for image in _pictures():
-            data = _encoded(image, "PNG")
+        for image in pictures():
+            data = encoded(image, "PNG")
             expected = predictor.predict([decode_image(data)])[0]
             assert isinstance(expected, Classification)
-            top = _ask(browser, data, {})["top"]
+            top = ask(browser, data, {})["top"]
             assert top[0]["class_id"] == expected.class_id
             for one in top:
                 assert abs(one["confidence"] - float(expected.probabilities[one["class_id"]])) < 1e-3
@@ -162,12 +71,7 @@ def test_a_dropped_image_is_drawn_and_listed(
     browser: Any, site: Callable[[Path], Site], tiny_bundle: MakeBundle
 ) -> None:
     browser.open(site(tiny_bundle("detection")[0]).url, width=600)
-    data = base64.b64encode(_encoded(_pictures()[1], "PNG")).decode()
-    browser.js(
-        f"const bytes = Uint8Array.from(atob('{data}'), (one) => one.charCodeAt(0));"
-        "const files = new DataTransfer(); files.items.add(new File([bytes], 'a.png', {type: 'image/png'}));"
-        "window.dispatchEvent(new DragEvent('drop', {dataTransfer: files, cancelable: true}));"
-    )
+    drop(browser, encoded(pictures()[1]))
     browser.wait("document.getElementById('status').textContent.includes('ms in this browser')")
     assert browser.js("document.querySelector('#picture').width") == 320
     assert browser.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
@@ -183,7 +87,7 @@ def test_it_works_offline_once_loaded(browser: Any, site: Callable[[Path], Site]
     page.cut_off()
     browser.open(page.url)
     browser.wait("document.getElementById('status').textContent.startsWith('detection')")
-    assert "boxes" in _ask(browser, _encoded(_pictures()[0], "PNG"), {})
+    assert "boxes" in ask(browser, encoded(pictures()[0], "PNG"), {})
 
 
 def test_an_altered_model_is_refused(

@@ -46,7 +46,9 @@ def _mask(prototypes: np.ndarray, weights: np.ndarray, box: np.ndarray, placemen
     first_x, last_x = int(at_x[0]), int(at_x[-1])
     first, last = np.clip(np.floor(np.array([top, bottom]) * slope[1] + start[1]), 0, rows - 1).astype(int)
     part = prototypes[:, first : last + 2, first_x : last_x + 2]
-    logits = np.nan_to_num(weights @ part.reshape(len(part), -1), nan=-1.0, posinf=_LARGEST, neginf=-_LARGEST)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = weights @ part.reshape(len(part), -1)
+    logits = np.nan_to_num(sums, nan=-1.0, posinf=_LARGEST, neginf=-_LARGEST)
     columns = _between(logits.reshape(part.shape[1:]).T.astype(np.float64), at_x - first_x)
 
     is_inside = columns > 0
