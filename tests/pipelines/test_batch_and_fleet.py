@@ -57,6 +57,18 @@ def test_each_node_type_is_a_task_on_its_own_nodes(tmp_path: Path, fleet: str):
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
 
 
+def test_what_happens_on_each_node_is_written_to_the_store_of_the_run(tmp_path: Path, fleet: str):
+    profile = load_profile("cpu").with_store("s3://yard/x")
+    compile_pipeline("benchmark_fleet", tmp_path / "fleet.yaml", profile=profile)
+    executors = read_package(tmp_path / "fleet.yaml").spec["deploymentSpec"]["executors"]
+    events = {
+        name: [one["value"] for one in executor["container"]["env"] if one["name"] == "VISIONYARD_EVENTS"]
+        for name, executor in executors.items()
+    }
+    assert len(events) == 3
+    assert all(found == ["s3://yard/x/events"] for found in events.values()), events
+
+
 def run(name: str, folder: Path, **arguments: Any) -> "subprocess.CompletedProcess[str]":
     folder.mkdir(exist_ok=True)
     request = {

@@ -57,13 +57,19 @@ def profiles_show(name: Annotated[str, typer.Argument(help="A profile's name, or
 
 
 def submit(
-    config: Annotated[Path, typer.Argument(help="The run config, such as run.yaml.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="The run config, such as run.yaml; for pipelines that train.")
+    ] = None,
     profile: ProfileOption = "cpu",
     settings: SetOption = None,
     pipeline: Annotated[str, typer.Option(help="Which pipeline.")] = "train_model",
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", metavar="NAME=VALUE", help="Of the pipeline, beyond the config; may be repeated."),
+    ] = None,
     host: HostOption = "",
     namespace: NamespaceOption = "",
-    experiment: Annotated[str, typer.Option(help="Group of runs; empty: the config's name.")] = "",
+    experiment: Annotated[str, typer.Option(help="Group of runs; empty: the config's name, or the pipeline's.")] = "",
     store: StoreOption = "",
     is_fresh: Annotated[
         bool, typer.Option("--fresh", help="Do not look at the source from here; the run reads it anew.")
@@ -76,8 +82,8 @@ def submit(
     from visionyard.cli.submit import Request, submit_command
     from visionyard.config import load_run_config
 
-    loaded = load_run_config(config, overrides=settings or [])
-    request = Request(pipeline, profile, store, experiment, is_fresh=is_fresh)
+    loaded = load_run_config(config, overrides=settings or []) if config or settings else None
+    request = Request(pipeline, profile, store, experiment, is_fresh=is_fresh, parameters=parameters or ())
     raise typer.Exit(
         submit_command(loaded, request, host=host, namespace=namespace, is_waiting=is_waiting, console=output)
     )

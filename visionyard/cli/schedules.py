@@ -23,7 +23,13 @@ from visionyard.cluster.schedules import (
     last_success,
     load_schedules,
 )
-from visionyard.cluster.submit import find_unfit, find_unreachable, run_parameters, runtime_config
+from visionyard.cluster.submit import (
+    find_unfit,
+    find_unreachable,
+    find_unreachable_parameters,
+    run_parameters,
+    runtime_config,
+)
 from visionyard.config import load_run_config, to_parameters
 from visionyard.digests import code_digest
 from visionyard.errors import ConfigError
@@ -98,7 +104,8 @@ def _profile_name(file: Path, schedule: Schedule) -> str:
 
 def _request(file: Path, schedule: Schedule, profile: Profile) -> dict[str, Any]:
     config = load_run_config(file.parent / schedule.config)
-    if problems := find_unreachable(config) + find_unfit(profile):
+    problems = find_unreachable(config) + find_unreachable_parameters(schedule.parameters) + find_unfit(profile)
+    if problems:
         raise ConfigError(problems)
     shaping = {**to_parameters(config), **schedule.parameters}
     # The source is looked at anew by each run: what its content will be is not known now.

@@ -1,7 +1,9 @@
 """`visionyard submit`: check, compile with a profile, send, and watch when asked to."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 
@@ -12,7 +14,14 @@ from visionyard.cli.runs import watch
 from visionyard.cluster.kfp_api import KfpApi, find_server
 from visionyard.cluster.packages import Package
 from visionyard.cluster.profiles import Profile, load_profile
-from visionyard.cluster.submit import find_unfit, find_unreachable, run_parameters, submit_package
+from visionyard.cluster.submit import (
+    find_unfit,
+    find_unreachable,
+    find_unreachable_parameters,
+    read_parameters,
+    run_parameters,
+    submit_package,
+)
 from visionyard.config import RunConfig, to_parameters
 from visionyard.digests import code_digest
 from visionyard.errors import ConfigError, StorageError
@@ -28,6 +37,7 @@ class Request:
         store: Replaces the profile's; empty: the profile's own.
         experiment: Group of runs; empty: the config's name.
         is_fresh: Do not look at the source from here.
+        parameters: `name=value` texts: the pipeline's parameters beyond the config's.
     """
 
     pipeline: str
@@ -35,15 +45,16 @@ class Request:
     store: str
     experiment: str
     is_fresh: bool
+    parameters: Sequence[str] = ()
 
 
 def submit_command(
-    config: RunConfig, request: Request, *, host: str, namespace: str, is_waiting: bool, console: Console
+    config: RunConfig | None, request: Request, *, host: str, namespace: str, is_waiting: bool, console: Console
 ) -> int:
     """Submit a run and return the exit code.
 
     Args:
-        config: What to run.
+        config: What to run; None: the pipeline trains nothing, and all it takes are the request's parameters.
         request: How.
         host: Of the server; empty: from the environment.
         namespace: Of a multi-user Kubeflow.
@@ -56,23 +67,41 @@ def submit_command(
     """
     server = find_server(host, namespace)
     profile = load_chosen(request.profile, request.store)
-    problems = find_unreachable(config) or find_problems(_without_device(config))
-    problems += find_unfit(profile)
+    problems = _find_problems(config) + find_unfit(profile)
     if problems:
         raise ConfigError(problems)
-    package = make_package(request.pipeline, profile, to_parameters(config))
+    package = make_package(request.pipeline, profile, to_parameters(config) if config else {})
+    if config is None and "data_source" in package.inputs:
+        raise ConfigError(f"{request.pipeline}: what it trains stands in a run config; name one, such as run.yaml")
+    given = read_parameters(request.parameters, package)
+    if problems := find_unreachable_parameters(given):
+        raise ConfigError(problems)
     digests: dict[str, str] = {}
-    if request.is_fresh:
+    if config and request.is_fresh:
         package = package.without_cached_source(unknown_digests(config))
-    else:
+    elif config and "data_source" in package.inputs:
         digests = _digests(config, console)
-    run_id = _send(KfpApi(server), config, request, package, profile, digests)
+    parameters = {**_parameters(config, package, profile, digests), **given}
+    name = config.name if config else request.pipeline.replace("_", "-")
+    run_id = submit_package(
+        KfpApi(server),
+        package,
+        name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}",
+        experiment=request.experiment or name,
+        parameters=parameters,
+        profile=profile,
+        description=f"visionyard submit, profile {profile.name}",
+    )
     console.print(f"submitted [bold]{run_id}[/bold] with profile {profile.name}", soft_wrap=True)
     console.print(f"{server.host}/#/runs/details/{run_id}", soft_wrap=True)
     if is_waiting:
         return watch(KfpApi(server), run_id, console=console)
     console.print(f"follow it: visionyard runs watch {run_id} --host {server.host}", soft_wrap=True)
     return 0
+
+
+def _find_problems(config: RunConfig | None) -> list[str]:
+    return [] if config is None else find_unreachable(config) or find_problems(_without_device(config))
 
 
 def _without_device(config: RunConfig) -> RunConfig:
@@ -91,24 +120,18 @@ def load_chosen(name: str, store: str) -> Profile:
     return load_profile(name).with_store(store)
 
 
-def _send(
-    api: KfpApi, config: RunConfig, request: Request, package: Package, profile: Profile, digests: dict[str, str]
-) -> str:
-    return submit_package(
-        api,
+def _parameters(
+    config: RunConfig | None, package: Package, profile: Profile, digests: dict[str, str]
+) -> dict[str, Any]:
+    if config is None:
+        return {"software_digest": code_digest()} if "software_digest" in package.inputs else {}
+    return run_parameters(
+        config,
         package,
-        name=f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}",
-        experiment=request.experiment or config.name,
-        parameters=run_parameters(
-            config,
-            package,
-            profile,
-            data_digest=digests.get(DATA_DIGEST, ""),
-            software_digest=code_digest(),
-            input_digests={name: digest for name, digest in digests.items() if name != DATA_DIGEST},
-        ),
-        profile=profile,
-        description=f"visionyard submit, profile {profile.name}",
+        profile,
+        data_digest=digests.get(DATA_DIGEST, ""),
+        software_digest=code_digest(),
+        input_digests={name: digest for name, digest in digests.items() if name != DATA_DIGEST},
     )
 
 

@@ -195,7 +195,7 @@ def settle(
         memory: Most memory.
         accelerator_type: Resource name of the accelerator.
         accelerator_count: How many of them, as text.
-        profile: Name or path of the task's own profile; empty: the one that is compiled with.
+        profile: Name or path of the task's own profile, whose store is the run's; empty: the one that is compiled with.
 
     Returns:
         The task.
@@ -208,7 +208,7 @@ def settle(
         return task
     from visionyard.cluster.settling import Amounts, apply_settings
 
-    chosen = load_profile(profile) if profile else compilation.profile
+    chosen = load_profile(profile).with_store(compilation.profile.store) if profile else compilation.profile
     settings = chosen.stage(stage, compilation.parameters)
     amounts = Amounts(cpu, memory, accelerator_type, accelerator_count)
     image = chosen.image(stage, str(task.container_spec.image))

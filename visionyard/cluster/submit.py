@@ -1,8 +1,10 @@
 """From a run config to what the API of Kubeflow Pipelines is sent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+
+import yaml
 
 from visionyard.anonymization import input_addresses
 from visionyard.cluster.kfp_api import KfpApi
@@ -45,6 +47,53 @@ def find_unreachable(config: RunConfig) -> list[str]:
             "and let the profile choose the accelerator"
         )
     return problems
+
+
+def read_parameters(texts: Sequence[str], package: Package) -> dict[str, Any]:
+    """Return pipeline parameters from `name=value` texts; a value that is no text is read as YAML.
+
+    Args:
+        texts: As on the command line; of two with the same name the last one wins.
+        package: The compiled pipeline, which knows their types.
+
+    Raises:
+        ConfigError: A text is none of these, or names a parameter that the pipeline lacks; lists all mistakes.
+    """
+    found: dict[str, Any] = {}
+    problems = []
+    for text in texts:
+        name, separator, value = text.partition("=")
+        definition = package.inputs.get(name)
+        if not separator:
+            problems.append(f"--parameter {text}: expected name=value, such as worker_count=4")
+        elif definition is None:
+            known = ", ".join(sorted(package.inputs))
+            problems.append(f"--parameter {name}: the pipeline {package.name} has no such parameter; it has {known}")
+        elif definition["parameterType"] == "STRING":
+            found[name] = value
+        else:
+            try:
+                found[name] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                problems.append(f"--parameter {text}: the value is not valid YAML")
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def find_unreachable_parameters(parameters: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each address among pipeline parameters that a pod cannot reach."""
+    named = [
+        (name, address)
+        for name, value in parameters.items()
+        if name == "sources" or name.endswith("_uri")
+        for address in (value if isinstance(value, list) else [value])
+    ]
+    return [
+        f"{name}: {address!r} is a path of this machine, which no pod can read; {_UPLOAD_ADVICE}"
+        for name, address in named
+        if isinstance(address, str) and address and is_local(address)
+    ]
 
 
 def find_unfit(profile: Profile) -> list[str]:

@@ -108,6 +108,68 @@ def test_what_cannot_run_on_a_cluster_is_refused_before_anything_is_sent(
     assert stub.requests == []
 
 
+BATCH = {"bundle_uri": "s3://models/a", "sources": ["s3://clips/new"], "target_uri": "s3://yard/found"}
+BATCH_TEXTS = ["bundle_uri=s3://models/a", "sources=[s3://clips/new]", "target_uri=s3://yard/found"]
+
+
+def _submit_batch(*texts: str, config: tuple[str, ...] = ()) -> Result:
+    words = [word for text in texts for word in ("--parameter", text)]
+    return _invoke("submit", *config, "--pipeline", "batch_predict", "--store", "s3://yard/x", *words)
+
+
+def test_a_pipeline_that_trains_nothing_is_submitted_with_its_own_parameters(folder: Path, stub: KfpStub):
+    _submit_batch(*BATCH_TEXTS, "worker_count=4", "rate_hz=0.5", "confidence_threshold=0.01")
+    run = _submitted(stub)
+    sent = run["runtime_config"]["parameters"]
+    assert len(sent.pop("software_digest")) == 64
+    assert sent == {**BATCH, "worker_count": 4, "rate_hz": 0.5, "confidence_threshold": 0.01}
+    assert run["runtime_config"]["pipeline_root"] == "s3://yard/x/artifacts"
+    assert run["display_name"].startswith("batch-predict-20")
+    assert stub.experiments[run["experiment_id"]]["display_name"] == "batch-predict"
+
+
+def test_with_a_run_config_such_a_pipeline_is_of_its_group_and_its_source_is_not_looked_at(
+    folder: Path, stub: KfpStub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    _submit_batch(*BATCH_TEXTS, config=("run.yaml",))
+    assert stub.experiments[_submitted(stub)["experiment_id"]]["display_name"] == "parts"
+
+
+@pytest.mark.parametrize(
+    ("texts", "matches"),
+    [
+        (BATCH_TEXTS[:2], ["target_uri: missing; the pipeline batch-predict has no default for it"]),
+        ([*BATCH_TEXTS, "worker_count=many"], ["worker_count = 'many': expected a whole number"]),
+        ([*BATCH_TEXTS[:2], "target_uri=found"], ["target_uri: 'found' is a path of this machine, which no pod can"]),
+        ([*BATCH_TEXTS, "sources=[s3://a/b, ./clips]"], ["sources: './clips' is a path of this machine"]),
+        (
+            ["threads=1", "target_uri", "sources=[s3://a"],
+            [
+                "--parameter threads: the pipeline batch-predict has no such parameter; it has bundle_uri,",
+                "--parameter target_uri: expected name=value",
+                "--parameter sources=[s3://a: the value is not valid YAML",
+            ],
+        ),
+    ],
+    ids=["missing", "type", "local target", "local source", "not read"],
+)
+def test_parameters_that_cannot_work_are_refused_before_anything_is_sent(
+    texts: list[str], matches: list[str], folder: Path, stub: KfpStub
+):
+    with pytest.raises(ConfigError) as caught:
+        _submit_batch(*texts)
+    assert len(caught.value.problems) == len(matches)
+    assert all(match in str(caught.value) for match in matches), caught.value
+    assert not stub.runs
+
+
+def test_a_pipeline_that_trains_asks_for_its_config(folder: Path, stub: KfpStub):
+    with pytest.raises(ConfigError, match=r"train_model: what it trains stands in a run config; name one, such as run"):
+        _invoke("submit", "--store", "s3://yard/x")
+    assert stub.requests == []
+
+
 def test_a_source_that_only_the_cluster_reaches_is_told_with_the_way_out(
     folder: Path, stub: KfpStub, monkeypatch: pytest.MonkeyPatch
 ):
@@ -324,6 +386,9 @@ def test_a_pipeline_that_trains_nothing_is_scheduled_with_its_own_parameters(fol
     sent = next(iter(stub.schedules.values()))["runtime_config"]["parameters"]
     assert {name: sent[name] for name in own} == own
     assert "model_name" not in sent
+    _schedules(folder, 1, pipeline="batch_predict", parameters={**own, "target_uri": "found"})
+    with pytest.raises(ConfigError, match="camera-0: target_uri: 'found' is a path of this machine"):
+        _invoke("schedule", "apply", "schedules.yaml")
 
 
 def test_schedules_are_pruned_listed_checked_and_deleted(folder: Path, stub: KfpStub):
