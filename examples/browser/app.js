@@ -4,8 +4,12 @@ import { decode, openBundle } from "./bundle.js";
 import { draw, percent } from "./drawing.js";
 
 const $ = (id) => document.getElementById(id);
+const NAMED_CLASSES = 12;
 
 const bundle = openBundle();
+// The image that was asked about last; an answer about another one comes too late to be shown.
+let latest = null;
+let shown = null;
 
 function say(text, isError = false) {
   $("status").textContent = text;
@@ -13,18 +17,32 @@ function say(text, isError = false) {
 }
 
 async function look(blob) {
+  latest = blob;
+  show(null);
   say("Looking...");
   try {
     const opened = await bundle;
     const image = await decode(blob);
+    await painted();
     const began = performance.now();
     const result = await opened.predict(image);
-    draw($("picture"), image, result);
-    list(result);
+    if (latest !== blob) return;
+    show({ image, result });
     say(`${image.width} x ${image.height} px, ${(performance.now() - began).toFixed(0)} ms in this browser`);
   } catch (error) {
-    say(error.message, true);
+    if (latest === blob) say(error.message, true);
   }
+}
+
+// The model runs where the page is drawn: without a moment for that, the page would not say what it does.
+const painted = () => new Promise((done) => { setTimeout(done, 20); });
+
+function show(found) {
+  shown = found;
+  $("stage").hidden = $("found").hidden = !found;
+  if (!found) return;
+  draw($("picture"), found.image, found.result);
+  list(found.result);
 }
 
 function list(result) {
@@ -36,17 +54,23 @@ function list(result) {
     return row;
   });
   $("found").tBodies[0].replaceChildren(...rows);
-  $("found").hidden = false;
 }
 
 const take = (files) => files[0] && look(files[0]);
-$("file").addEventListener("change", (event) => take(event.target.files));
+// So that the same file can be chosen again.
+$("file").addEventListener("click", ({ target }) => { target.value = ""; });
+$("file").addEventListener("change", ({ target }) => take(target.files));
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => { event.preventDefault(); take(event.dataTransfer.files); });
 addEventListener("paste", (event) => take(event.clipboardData.files));
+// Lines and letters keep their size on the screen when a phone is turned.
+addEventListener("resize", () => shown && draw($("picture"), shown.image, shown.result));
 if ("serviceWorker" in navigator) navigator.serviceWorker.register("./service-worker.js");
 bundle.then(
-  ({ manifest }) => { $("name").textContent = manifest.name; say(`${manifest.task}: ${manifest.classes.join(", ")}`); },
+  ({ manifest: { name, task, classes } }) => {
+    $("name").textContent = name;
+    if (!latest) say(`${task}: ${classes.slice(0, NAMED_CLASSES).join(", ")}${classes.length > NAMED_CLASSES ? ", ..." : ""}`);
+  },
   (error) => say(error.message, true),
 );
 // For the tests, and for the console.

@@ -8,7 +8,10 @@ const RUNTIME = "./node_modules/onnxruntime-web/dist/";
 
 /** Fetch a bundle's model.json and model.onnx, refuse a file that is not the certified one, and start the runtime. */
 export async function openBundle(folder = "./bundle/") {
-  const ort = await import(`${RUNTIME}ort.wasm.bundle.min.mjs`);
+  if (!globalThis.crypto?.subtle) throw new Error("the model cannot be verified here: browsers allow it on https and on localhost");
+  const ort = await import(`${RUNTIME}ort.wasm.bundle.min.mjs`).catch(() => {
+    throw new Error(`${RUNTIME}: ONNX Runtime Web cannot be loaded; run npm ci in the folder of this page, and look whether its server runs`);
+  });
   ort.env.wasm.numThreads = 1; // more need headers that plain file servers do not send
   ort.env.wasm.wasmPaths = { wasm: new URL(`${RUNTIME}ort-wasm-simd-threaded.wasm`, import.meta.url).href };
   const manifest = await (await fetched(`${folder}model.json`)).json();
@@ -23,7 +26,9 @@ export async function openBundle(folder = "./bundle/") {
 }
 
 async function fetched(url) {
-  const response = await fetch(url);
+  const response = await fetch(url).catch(() => {
+    throw new Error(`${url}: the server cannot be reached; is it still running?`);
+  });
   if (!response.ok) throw new Error(`${url}: status ${response.status}; copy the bundle into the folder bundle/`);
   return response;
 }

@@ -22,26 +22,59 @@ const css = (colour) => `rgb(${colour.join(" ")})`;
 const lettersOn = ([red, green, blue]) => (0.299 * red + 0.587 * green + 0.114 * blue > 150 ? "#141414" : "#fff");
 
 /**
- * @param canvas Is made as large as the image.
+ * @param canvas Is made as large as the image, small ones enlarged so that lines and letters are sharp, and as large on
+ *   the screen as its parent has room for. The parent is scrolled to the surest box where not all is seen.
  * @param image {data, width, height}, RGB bytes.
  * @param result Of `Bundle.predict`.
  */
 export function draw(canvas, image, result) {
-  canvas.hidden = false;
-  [canvas.width, canvas.height] = [image.width, image.height];
+  const scale = scaleOnScreen(image, canvas.parentElement.clientWidth);
+  const enlarged = Math.ceil(Math.max(1, scale * (globalThis.devicePixelRatio || 1)));
+  [canvas.width, canvas.height] = [image.width * enlarged, image.height * enlarged];
+  canvas.style.width = `${image.width * scale}px`;
   const context = canvas.getContext("2d");
   // The surest lie on top.
   const boxes = [...(result.boxes ?? [])].reverse();
-  context.putImageData(tinted(image, boxes), 0, 0);
-  const marks = new Marks(context, canvas);
+  const picture = new OffscreenCanvas(image.width, image.height);
+  picture.getContext("2d").putImageData(tinted(image, boxes), 0, 0);
+  context.scale(enlarged, enlarged);
+  context.drawImage(picture, 0, 0);
+  const marks = new Marks(context, image, 1 / scale);
+  const name = (one) => `${one.class} ${percent(one.confidence)}`;
+  // Names that would lie on those of surer boxes are left out.
+  const named = [];
+  for (const box of result.boxes ?? []) {
+    const place = marks.place(name(box), box.xyxy[0], box.xyxy[1]);
+    if (!named.some((other) => touch(place, other))) named.push(Object.assign(place, { box }));
+  }
   for (const box of boxes) {
     const colour = colourOf(box.class_id);
     marks.box(box.xyxy, colour);
-    marks.label(`${box.class} ${percent(box.confidence)}`, box.xyxy[0], box.xyxy[1], colour);
     for (const [x, y, sure] of box.keypoints ?? []) if (sure >= LEAST_SURE) marks.dot(x, y, colour);
   }
-  if (result.top) marks.label(`${result.class} ${percent(result.confidence)}`, 0, 0, colourOf(result.class_id));
+  for (const place of named.reverse()) marks.label(place, colourOf(place.box.class_id));
+  if (result.top) marks.label(marks.place(name(result), 0, 0), colourOf(result.class_id));
+  if (result.boxes?.length) reveal(canvas.parentElement, result.boxes[0].xyxy, scale);
 }
+
+// Where an image is longer than its place, a box may lie beside what is seen of it. Its middle comes into the middle; of
+// a box that is longer itself, its beginning and name are seen.
+function reveal(stage, [left, top, right, bottom], scale) {
+  const start = (low, high, room) => Math.min(((low + high) / 2) * scale - room / 2, low * scale - 24);
+  stage.scrollTo({ left: start(left, right, stage.clientWidth), top: start(top, bottom, stage.clientHeight) });
+}
+
+/**
+ * Pixels of the screen for one of the image: small images are enlarged, large ones held within the window; of very long
+ * ones the short side keeps a size in which something is seen, and the long one is scrolled.
+ */
+function scaleOnScreen({ width, height }, room) {
+  const whole = Math.min(Math.max(1, 560 / width), room / width, (0.75 * innerHeight) / height);
+  return Math.max(whole, Math.min(1, 72 / Math.min(width, height)));
+}
+
+const touch = (one, other) => one.left < other.left + other.width && other.left < one.left + one.width
+  && one.top < other.top + other.height && other.top < one.top + one.height;
 
 /** The image with each mask laid over it, half transparent. */
 function tinted({ data: rgb, width, height }, boxes) {
@@ -68,13 +101,10 @@ function tinted({ data: rgb, width, height }, boxes) {
 
 /** Draws with lines and letters that are as large on the screen for a small image as for a large one. */
 class Marks {
-  constructor(context, canvas) {
-    const { width, height } = canvas.getBoundingClientRect();
-    this.context = context;
-    this.imageWidth = canvas.width;
-    // Pixels of the image in one of the screen; the whole image is shown, whatever room the canvas has.
-    this.pixel = Math.max(canvas.width / (width || canvas.width), canvas.height / (height || canvas.height));
-    context.font = `${13 * this.pixel}px system-ui, sans-serif`;
+  /** @param pixel Pixels of the image in one of the screen. */
+  constructor(context, image, pixel) {
+    Object.assign(this, { context, image, pixel });
+    context.font = `${13 * pixel}px system-ui, sans-serif`;
   }
 
   box([left, top, right, bottom], colour) {
@@ -83,14 +113,21 @@ class Marks {
     this.context.strokeRect(left, top, right - left, bottom - top);
   }
 
-  label(text, x, y, colour) {
+  /** Where a name at the upper left corner of a box lies: above it, or within it at the image's upper border. */
+  place(text, x, y) {
+    const { context, image, pixel } = this;
+    const [width, height] = [Math.min(context.measureText(text).width + 8 * pixel, image.width), 19 * pixel];
+    const left = Math.min(x, image.width - width);
+    const top = y < height ? Math.min(y, Math.max(0, image.height - height)) : y - height;
+    return { text, left, top, width, height };
+  }
+
+  label({ text, left, top, width, height }, colour) {
     const { context, pixel } = this;
-    const [width, height] = [context.measureText(text).width + 8 * pixel, 19 * pixel];
-    const [left, top] = [Math.max(0, Math.min(x, this.imageWidth - width)), y < height ? y : y - height];
     context.fillStyle = css(colour);
     context.fillRect(left, top, width, height);
     context.fillStyle = lettersOn(colour);
-    context.fillText(text, left + 4 * pixel, top + 14 * pixel);
+    context.fillText(text, left + 4 * pixel, top + 14 * pixel, width - 8 * pixel);
   }
 
   dot(x, y, colour) {

@@ -73,10 +73,60 @@ def test_a_dropped_image_is_drawn_and_listed(
     browser.open(site(tiny_bundle("detection")[0]).url, width=600)
     drop(browser, encoded(pictures()[1]))
     browser.wait("document.getElementById('status').textContent.includes('ms in this browser')")
-    assert browser.js("document.querySelector('#picture').width") == 320
+    # Twice as many pixels as the image, so that lines are sharp where it is enlarged.
+    assert browser.js("[document.querySelector('#picture').width, document.querySelector('#picture').height]") == [
+        640,
+        480,
+    ]
     assert browser.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert browser.js("document.querySelectorAll('#found tbody tr').length") >= 1
     assert browser.complaints() == []
+
+
+STATUS = "document.getElementById('status').textContent"
+
+
+def test_on_a_phone_images_of_all_shapes_are_seen(
+    browser: Any, site: Callable[[Path], Site], tiny_bundle: MakeBundle
+) -> None:
+    browser.open(site(tiny_bundle("detection")[0]).url, width=390)
+    for width, height, least in ((3000, 100, 70), (100, 3000, 70), (24, 18, 100)):
+        drop(browser, encoded(np.full((height, width, 3), 90, np.uint8)))
+        browser.wait(f"{STATUS}.startsWith('{width} x {height} px')")
+        shown = browser.js(
+            "(({ width, height }) => [width, height])(document.getElementById('picture').getBoundingClientRect())"
+        )
+        assert min(shown) > least
+        assert shown[0] / shown[1] == pytest.approx(width / height, rel=0.02)
+        assert browser.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.complaints() == []
+
+
+def test_what_is_no_image_leaves_nothing_of_the_one_before(
+    browser: Any, site: Callable[[Path], Site], tiny_bundle: MakeBundle
+) -> None:
+    browser.open(site(tiny_bundle("detection")[0]).url)
+    drop(browser, encoded(pictures()[1]))
+    browser.wait(f"{STATUS}.includes('ms in this browser')")
+    drop(browser, b"no image at all")
+    browser.wait(f"{STATUS}.includes('cannot decode the file')")
+    assert browser.js("['stage', 'found'].map((id) => document.getElementById(id).hidden)") == [True, True]
+    # Of two in quick succession the later one is shown.
+    drop(browser, encoded(np.full((2000, 1500, 3), 90, np.uint8)))
+    drop(browser, encoded(pictures()[0]))
+    browser.wait(f"{STATUS}.startsWith('96 x 80 px')")
+    assert browser.js("new Promise((done) => setTimeout(done, 300))") is None
+    assert browser.js(STATUS).startswith("96 x 80 px")
+
+
+def test_without_the_runtime_the_page_says_what_to_do(
+    browser: Any, site: Callable[[Path], Site], tiny_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    page = site(tiny_bundle("detection")[0])
+    (runtime,) = tmp_path.glob("site0/node_modules/**/*.mjs")
+    runtime.unlink()
+    browser.open(page.url)
+    browser.wait(f"{STATUS}.includes('run npm ci')")
 
 
 def test_it_works_offline_once_loaded(browser: Any, site: Callable[[Path], Site], tiny_bundle: MakeBundle) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionyard.geometry import Mask
+from visionyard.geometry import Mask, iou_matrix
 
 BOXES = "document.querySelectorAll('#drawing rect.box').length"
 ROWS = "document.querySelectorAll('#found tbody tr').length"
@@ -170,9 +170,84 @@ def test_a_broken_image_is_told_in_words(browser: Any, server: Any) -> None:
     browser.wait(f"{ERROR} !== ''")
     assert "not an image" in browser.js(ERROR)
     assert browser.js("document.getElementById('error').getAttribute('role')") == "alert"
+    browser.wait("document.getElementById('frame').hidden && !document.getElementById('empty').hidden")
     _drop(browser, _png())
     browser.wait(f"{STATUS}.includes('answered in')")
-    assert browser.js("document.getElementById('error').hidden")
+    assert browser.js("document.getElementById('error').hidden && !document.getElementById('frame').hidden")
+
+
+def _set_offline(browser: Any, is_offline: bool) -> None:
+    unbounded = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.call("Network.emulateNetworkConditions", offline=is_offline, **unbounded)
+
+
+def test_a_server_that_goes_away_is_told_in_words(browser: Any, server: Any) -> None:
+    _open(browser, server.url, "boxes")
+    _set_offline(browser, True)
+    try:
+        _drop(browser, _png())
+        browser.wait(f"{ERROR}.includes('cannot be reached')")
+        assert browser.js(BOXES) == browser.js(ROWS) == 0
+        assert browser.js("$('busy').hidden && !$('frame').hidden")
+    finally:
+        _set_offline(browser, False)
+    _drop(browser, _png())
+    browser.wait(f"{STATUS}.includes('answered in')")
+    assert browser.js("$('error').hidden")
+    assert browser.js(BOXES) == browser.js(ROWS) >= 2
+
+
+def _show(browser: Any, width: int, height: int, boxes: list[list[float]]) -> None:
+    """Show boxes on a picture of a size, the first the surest, as if the server had answered with them."""
+    answered = [
+        {"class": f"thing {number % 3}", "class_id": number % 3, "confidence": 0.99 - number / 1000, "xyxy": xyxy}
+        for number, xyxy in enumerate(boxes)
+    ]
+    _drop(browser, _png(width, height))
+    browser.wait(f"{STATUS}.includes('answered in') && document.getElementById('picture').naturalWidth === {width}")
+    answer = {"width": width, "height": height, "boxes": answered}
+    browser.js(f"state.result = {json.dumps(answer)}; show(); revealSurest()")
+
+
+@pytest.mark.parametrize(("width", "height"), [(3000, 100), (100, 3000)], ids=["wide", "tall"])
+def test_a_long_picture_is_scrolled_to_what_was_found(browser: Any, server: Any, width: int, height: int) -> None:
+    _open(browser, server.url, "boxes", width=390)
+    middle_x, middle_y = width * 0.6, height * 0.6
+    _show(browser, width, height, [[middle_x - 20, middle_y - 20, middle_x + 20, middle_y + 20]])
+
+    frame, stage, box = (
+        browser.js(f"(({{ x, y, width, height }}) => [x, y, width, height])({one}.getBoundingClientRect())")
+        for one in ("$('frame')", "$('stage')", "document.querySelector('#drawing rect.box')")
+    )
+    assert min(frame[2:]) > 70
+    assert stage[0] <= box[0] and box[0] + box[2] <= stage[0] + stage[2]
+    assert stage[1] <= box[1] and box[1] + box[3] <= stage[1] + stage[3]
+    assert stage[3] < 900
+    assert browser.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_names_of_many_objects_leave_each_other_room(browser: Any, server: Any) -> None:
+    rng = np.random.default_rng(8)
+    corners = rng.uniform(0, [600, 440], (300, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(10, 40, (300, 2))], axis=1).round(2)
+    _open(browser, server.url, "boxes", width=390)
+    _show(browser, 640, 480, boxes.tolist())
+
+    assert browser.js(BOXES) == browser.js(ROWS) == 300
+    placed = np.array(
+        browser.js(
+            "[...document.querySelectorAll('#drawing .label rect')].filter((one) => one.getBoundingClientRect().width)"
+            ".map((one) => ['x', 'y', 'width', 'height'].map((key) => Number(one.getAttribute(key))))"
+        )
+    )
+    assert 5 < len(placed) < 100
+    placed[:, 2:] += placed[:, :2]
+    overlaps = iou_matrix(placed, placed)
+    assert (overlaps - np.eye(len(placed)) < 1e-6).all(), "no name lies on another"
+    hidden = browser.js("Number(document.querySelector('#drawing .crowded').dataset.number)")
+    browser.js(f"document.querySelectorAll('#found tbody tr')[{hidden}].dispatchEvent(new MouseEvent('mouseenter'))")
+    assert browser.js(f"document.querySelector('.label[data-number=\"{hidden}\"]').getBoundingClientRect().width") > 0
+    assert browser.complaints() == []
 
 
 def test_a_file_that_only_the_server_reads(browser: Any, server: Any) -> None:
@@ -196,7 +271,7 @@ def test_everything_is_reached_by_keyboard(browser: Any, server: Any) -> None:
         _press(browser, "Tab", 9)
         seen.add(browser.js("document.activeElement.id || document.activeElement.tagName"))
         if browser.js("document.activeElement.tagName") == "TR":
-            assert browser.js("document.querySelectorAll('#drawing g.faint').length") == browser.js(ROWS) - 1
+            assert browser.js("document.querySelectorAll('#drawing g.object.faint').length") == browser.js(ROWS) - 1
             _press(browser, "ArrowDown", 40)
             assert browser.js("document.activeElement.rowIndex") == 2
     assert {"file", "use-camera", "model", "threshold", "TR", "key", "docs"} <= seen
