@@ -10,7 +10,8 @@ import io
 import json
 import pickle
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -134,7 +135,8 @@ class CheckpointStore:
         name = f"checkpoint-{epoch:05d}-{step:08d}.pt"
         with writing(f"{self.uri}/{name}") as stream:
             hashing: Any = _HashingStream(stream)  # torch writes to anything with write and flush
-            torch.save(dict(snapshot), hashing)
+            with _without_crc():
+                torch.save(dict(snapshot), hashing)
         entry = CheckpointEntry(name, hashing.sha256, epoch, step, fitness, snapshot["metrics"])
         self.entries = [other for other in self.entries if other.file != name] + [entry]
         dropped = self._drop_old()
@@ -230,6 +232,19 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_copied(item) for item in value)
     return value
+
+
+@contextmanager
+def _without_crc() -> Iterator[None]:
+    """Leave out the check sums that torch adds to each tensor: the file's SHA-256 says more, and they cost as much."""
+    from torch.serialization import get_crc32_options, set_crc32_options
+
+    usual = get_crc32_options()
+    set_crc32_options(False)
+    try:
+        yield
+    finally:
+        set_crc32_options(usual)
 
 
 class _HashingStream:

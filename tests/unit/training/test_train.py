@@ -13,7 +13,7 @@ import torch
 from visionyard.config import ModelConfig, TrainingConfig
 from visionyard.data.dataset import Dataset
 from visionyard.data.versions import push
-from visionyard.errors import ConfigError, DataError, ModelError, NotANumberError, StorageError
+from visionyard.errors import ArtifactError, ConfigError, DataError, ModelError, NotANumberError, StorageError
 from visionyard.models import TrainingPlan, TrainingState
 from visionyard.training import CheckpointStore, load_checkpoint, load_trained_model, train_model
 from visionyard.training import session as session_module
@@ -180,6 +180,21 @@ def test_old_checkpoints_are_removed(kept_epochs: list[int], expected: list[int]
     newest = again.newest()
     assert newest is not None
     assert newest["epoch"] == 6
+
+
+def test_a_checkpoint_leaves_torch_as_it_was_and_says_when_a_bit_of_it_changed(tmp_path: Path):
+    plan = TrainingPlan("n", "p", {}, ["a"], 64, 9, 1, 0.1, 0.0, 0, 0, "no")
+    store = CheckpointStore(str(tmp_path), config_digest="c" * 64, dataset_digest="d" * 64)
+    state = TrainingState(weights={"w": torch.full((1000,), 0.5)}, training={}, epoch=1, step=1)
+    store.write(store.snapshot(plan, state, metrics={}), fitness=0.1)
+    assert torch.serialization.get_crc32_options()  # whoever else saves in this process still gets its check sums
+    (path,) = Path(store.uri).glob("*.pt")
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.full((9,), 0.5).numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+    assert store.best is not None
+    with pytest.raises(ArtifactError, match="altered or cut short"):
+        store.read(store.best)
 
 
 def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path):
