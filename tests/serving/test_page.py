@@ -262,6 +262,14 @@ def test_a_file_that_only_the_server_reads(browser: Any, server: Any) -> None:
     assert browser.js(BOXES) == browser.js(ROWS) >= 2
 
 
+def test_the_reference_fits_on_a_phone(browser: Any, server: Any) -> None:
+    browser.open(f"{server.url}/docs", width=390)
+    browser.wait("document.querySelectorAll('details').length > 10")
+    browser.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert "mask_pixels" in browser.js("document.body.textContent")
+    assert browser.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
 def test_everything_is_reached_by_keyboard(browser: Any, server: Any) -> None:
     _open(browser, server.url, "boxes")
     _drop(browser, _png())

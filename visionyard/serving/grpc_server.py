@@ -4,6 +4,7 @@ KServe's own `GRPCServer` listens on all addresses, in plain text, and takes the
 its interceptor writes each error with its trace to the log and drops our messages.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -51,8 +52,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             raise RequestError(f"{error}; send raw_input_contents, or contents of a known datatype") from None
         response, _ = await self._data_plane.infer(request=read, headers=None, model_name=request.model_name)
         # A list of booleans would take ten times the memory of the pixels; a protocol's client reads both forms.
-        has_pixels = any(output.name == MASK_PIXELS for output in response.outputs)
-        return _to_message(response, is_raw=read.use_binary_outputs or has_pixels)
+        if any(output.name == MASK_PIXELS for output in response.outputs):
+            return await asyncio.to_thread(_to_message, response, is_raw=True)
+        return _to_message(response, is_raw=read.use_binary_outputs)
 
     async def RepositoryModelLoad(self, request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: N802
         """Load a model of the config."""
