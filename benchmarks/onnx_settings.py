@@ -194,7 +194,7 @@ def make_model(kind: str, folder: Path) -> tuple[Path, tuple[int, int]]:
     trained = plugin.load(plan, plugin.build(plan).state_dict())
     target = folder / kind
     target.mkdir()
-    return write_onnx(trained.module, (size_px, size_px), target, opset=18).path, (size_px, size_px)
+    return write_onnx(trained.module, (3, size_px, size_px), target, opset=18).path, (size_px, size_px)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).parent.parent
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
 
-pytest_plugins = ["tests.fixtures.tiny_models"]
+pytest_plugins = ["tests.fixtures.tiny_models", "tests.fixtures.tiny_tables"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -76,7 +76,7 @@ def prepare_dataset(
         dataset.metadata.update(report.metadata())
         counts = report.item_counts
         events.figures(
-            images=sum(counts.values()),
+            **{"rows" if report.task == "table" else "images": sum(counts.values())},
             **{split: counts[split] for split in ("train", "val", "test")},
             problems=report.problem_count,
         )

@@ -65,4 +65,4 @@ def validate_model(
         # it would run anew each time.
         for shown in (metrics, confusion_matrix):
             Path(shown.path).write_text(json.dumps(shown.metadata), encoding="utf-8")
-        events.figures(**{result.metric_name: result.metric_value, "images": result.image_count})
+        events.figures(**{result.metric_name: result.metric_value, f"{result.item}s": result.image_count})

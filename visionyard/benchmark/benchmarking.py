@@ -20,7 +20,8 @@ from visionyard.benchmark.measure import Measurement, measure
 from visionyard.benchmark.pictures import PLOT, draw_plot
 from visionyard.benchmark.table import markdown
 from visionyard.data.artifacts import write_manifest
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
+from visionyard.data.opening import open_folder
 from visionyard.errors import ConfigError, DataError
 from visionyard.inference import Bundle
 from visionyard.inference.bundle import ParitySummary
@@ -40,6 +41,7 @@ class BenchmarkReport:
         fastest: The quickest for the smallest batch, among the formats that keep the metric.
         most_images_per_s: The one with the highest throughput, among the same.
         machine: `cpu`, `cores`, and `load_average` of the minute before, which tells a busy machine.
+        item: What people call what was looked at: image, row.
     """
 
     measurements: list[Measurement]
@@ -47,6 +49,7 @@ class BenchmarkReport:
     fastest: Measurement
     most_images_per_s: Measurement
     machine: dict[str, float | int | str]
+    item: str = "image"
 
     @property
     def fastest_format(self) -> str:
@@ -56,10 +59,10 @@ class BenchmarkReport:
     def figures(self) -> dict[str, events.Figure]:
         """Return what the run's table shows."""
         return {
-            "fastest": f"{self.fastest.format} {self.fastest.p50_ms:.1f} ms",
+            "fastest": f"{self.fastest.format} {self.fastest.p50_ms:.{1 if self.fastest.p50_ms >= 1 else 2}f} ms",
             "p50_ms": self.fastest.p50_ms,
             "p95_ms": self.fastest.p95_ms,
-            "images_per_s": self.most_images_per_s.images_per_s,
+            f"{self.item}s_per_s": self.most_images_per_s.images_per_s,
         }
 
     def metadata(self) -> dict[str, float | int | str]:
@@ -82,7 +85,7 @@ def benchmark_model(
     repeat_count: int,
     warmup_count: int,
 ) -> BenchmarkReport:
-    """Measure a model bundle on images of the test split, from encoded image to prediction.
+    """Measure a model bundle on images of the test split, or rows, from encoded image or JSON text to prediction.
 
     Args:
         bundle: Folder of the model bundle.
@@ -99,7 +102,7 @@ def benchmark_model(
         DataError: The test split is empty.
         ModelError: A format cannot be run.
     """
-    opened, data = Bundle.open(bundle), Dataset(dataset)
+    opened, data = Bundle.open(bundle), open_folder(dataset)
     cores = core_count()
     usable, skipped = _usable_threads(threads, cores)
     machine: dict[str, float | int | str] = {
@@ -109,7 +112,7 @@ def benchmark_model(
     }
     with atomic_folder(target) as folder, TemporaryDirectory(prefix="visionyard-benchmark-") as scratch:
         images = Path(scratch)
-        _write_images(data, images)
+        _write_contents(data, images)
         measurements = list(
             measure(
                 opened,
@@ -121,7 +124,7 @@ def benchmark_model(
             )
         )
         fastest, most = choose(measurements, opened.manifest.parity)
-        report = BenchmarkReport(measurements, skipped, fastest, most, machine)
+        report = BenchmarkReport(measurements, skipped, fastest, most, machine, data.item)
         values = {
             "measurements": [asdict(one) for one in measurements],
             "skipped": skipped,
@@ -131,8 +134,8 @@ def benchmark_model(
             "bundle_digest": opened.digest,
         }
         write_manifest(folder, "benchmark", values, name=BENCHMARK)
-        (folder / TABLE).write_text(markdown(measurements, fastest, skipped, machine), encoding="utf-8")
-        draw_plot(measurements, fastest, folder / PLOT)
+        (folder / TABLE).write_text(markdown(measurements, fastest, skipped, machine, item=data.item), encoding="utf-8")
+        draw_plot(measurements, fastest, folder / PLOT, item=data.item)
     return report
 
 
@@ -151,13 +154,13 @@ def _usable_threads(threads: Sequence[int], cores: int) -> tuple[list[int], list
     return usable, skipped
 
 
-def _write_images(dataset: Dataset, folder: Path) -> None:
+def _write_contents(dataset: DatasetVersion, folder: Path) -> None:
     count = dataset.count("test")
     if not count:
         raise DataError(f"{dataset.folder}: the test split is empty; speed is measured on it; raise data.test_fraction")
     for position in np.unique(np.linspace(0, count - 1, min(count, _IMAGE_COUNT)).round().astype(int)):
         sample = dataset.sample("test", int(position))
-        (folder / f"{position:08d}").write_bytes(dataset.image_bytes(sample))
+        (folder / f"{position:08d}").write_bytes(dataset.content_bytes(sample))
 
 
 def choose(measurements: Sequence[Measurement], parity: ParitySummary | None) -> tuple[Measurement, Measurement]:

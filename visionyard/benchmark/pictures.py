@@ -37,13 +37,14 @@ _STYLE: Any = {
 }
 
 
-def draw_plot(measurements: Sequence[Measurement], fastest: Measurement, path: Path) -> None:
+def draw_plot(measurements: Sequence[Measurement], fastest: Measurement, path: Path, *, item: str = "image") -> None:
     """Write the plot as PNG and, beside it, as SVG.
 
     Args:
         measurements: Grouped by batch size and threads in the picture.
         fastest: Its label is set in bold.
         path: The PNG's.
+        item: What people call what is looked at.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -54,15 +55,18 @@ def draw_plot(measurements: Sequence[Measurement], fastest: Measurement, path: P
         height = 1.25 + _ROW_IN * (len(ordered) + _GROUP_GAP * len(groups))
         figure: Any = Figure(figsize=(_WIDTH_IN, height), facecolor="white", layout="constrained")
         axes = figure.add_subplot()
-        _draw_rows(axes, groups, fastest)
-        _dress(axes, ordered)
+        _draw_rows(axes, groups, fastest, item)
+        _dress(axes, ordered, item)
         figure.get_layout_engine().set(h_pad=0.06)
-        figure.suptitle("Time for one image, from file to prediction", x=0.02, ha="left", fontsize=11, weight="bold")
+        source = "file" if item == "image" else "text"
+        figure.suptitle(
+            f"Time for one {item}, from {source} to prediction", x=0.02, ha="left", fontsize=11, weight="bold"
+        )
         figure.savefig(path, dpi=200)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
-def _draw_rows(axes: Any, groups: list[list[Measurement]], fastest: Measurement) -> None:
+def _draw_rows(axes: Any, groups: list[list[Measurement]], fastest: Measurement, item: str) -> None:
     y, ticks, labels = 0.0, [], []
     for group in groups:
         first = group[0]
@@ -79,7 +83,7 @@ def _draw_rows(axes: Any, groups: list[list[Measurement]], fastest: Measurement)
         )
         y += 0.85
         for one in group:
-            _draw_bar(axes, one, y, is_fastest=one == fastest)
+            _draw_bar(axes, one, y, item, is_fastest=one == fastest)
             ticks.append(y)
             labels.append(_NAMES.get(one.format, one.format))
             y += 1.0
@@ -88,7 +92,7 @@ def _draw_rows(axes: Any, groups: list[list[Measurement]], fastest: Measurement)
     axes.set_ylim(y - 0.3, -0.6)
 
 
-def _draw_bar(axes: Any, one: Measurement, y: float, *, is_fastest: bool) -> None:
+def _draw_bar(axes: Any, one: Measurement, y: float, item: str, *, is_fastest: bool) -> None:
     left = 0.0
     for _, field, colour in _PHASES:
         width = getattr(one, field) / one.batch_size
@@ -97,7 +101,7 @@ def _draw_bar(axes: Any, one: Measurement, y: float, *, is_fastest: bool) -> Non
     p95 = one.p95_ms / one.batch_size
     axes.plot([left, p95], [y, y], color=_INK, linewidth=0.7, alpha=0.4)
     axes.plot([p95, p95], [y - 0.34, y + 0.34], color=_INK, linewidth=1.1, solid_capstyle="butt")
-    text = f"{one.p50_ms / one.batch_size:.1f} ms, {one.images_per_s:.0f} images/s" + (
+    text = f"{_milliseconds(one.p50_ms / one.batch_size, item)} ms, {one.images_per_s:.0f} {item}s/s" + (
         " (fastest)" if is_fastest else ""
     )
     axes.annotate(
@@ -112,13 +116,17 @@ def _draw_bar(axes: Any, one: Measurement, y: float, *, is_fastest: bool) -> Non
     )
 
 
-def _dress(axes: Any, ordered: list[Measurement]) -> None:
+def _milliseconds(value: float, item: str) -> str:
+    return f"{value:.1f}" if item == "image" or value >= 1 else f"{value:.2g}"
+
+
+def _dress(axes: Any, ordered: list[Measurement], item: str) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     longest = max(max(one.p95_ms, one.p50_ms) / one.batch_size for one in ordered)
     axes.set_xlim(0, longest * 1.5)  # room for the words after the longest bar
-    axes.set_xlabel("milliseconds an image")
+    axes.set_xlabel(f"milliseconds {'an' if item == 'image' else 'a'} {item}")
     axes.grid(axis="x", color="#e6eaef", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)

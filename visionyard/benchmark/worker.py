@@ -1,4 +1,4 @@
-"""The process that is measured: one format at one thread count, from encoded images to predictions.
+"""The process that is measured: one format at one thread count, from encoded images, or rows, to predictions.
 
 It is a process of its own so that memory and load time are those of the format alone. Its argument is a JSON object
 with `bundle`, `format`, `threads`, `images`. It imports what it needs, answers `is_ready`, then each line of its input:
@@ -22,7 +22,6 @@ import cv2
 
 from visionyard.inference import Bundle, Predictor
 from visionyard.inference.openvino_backend import load_openvino
-from visionyard.transforms import decode_image
 
 PHASES = ("decode", "preprocess", "infer", "postprocess")
 
@@ -86,7 +85,7 @@ def _calls(
         chosen = [images[(number * batch_size + place) % len(images)] for place in range(batch_size)]
         encoded = [path.read_bytes() for path in chosen]
         times = [perf_counter()]
-        decoded = [decode_image(data) for data in encoded]
+        decoded = [predictor.preprocessing.decode(data) for data in encoded]
         times.append(perf_counter())
         batch, placements = predictor.preprocessing.apply_all(decoded)
         times.append(perf_counter())

@@ -37,21 +37,22 @@ images are counted, and not part of it. The digest is taken over the sorted item
 group; masks and crowds where there are any), the task and the classes: same content, same digest.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, Protocol, get_args
 
 import numpy as np
 
 from visionyard.data.artifacts import SHARDS, read_manifest
 from visionyard.data.class_masks import decode_class_mask
-from visionyard.data.items import Split, Task
+from visionyard.data.items import LearnedTask, Split, Task
 from visionyard.data.shards import Blob, read_blob
 from visionyard.errors import ArtifactError, DataError
 from visionyard.geometry import Mask
-from visionyard.transforms import decode_image
+from visionyard.transforms import Content, decode_image
 
 DATASET = "dataset.json"
 INDEX = "index.parquet"
@@ -123,8 +124,105 @@ class Sample:
     mask_blob: Blob | None
 
 
-class Dataset:
-    """A dataset version on disk, open for reading; holds the index in memory, never the images."""
+class Example(Protocol):
+    """One item of a dataset version, whatever it shows: a `Sample`, or a row of a table.
+
+    Attributes:
+        key: Unique in the dataset.
+        split: train, val or test.
+        group: Items of one group never stand in two splits.
+        source: What people call it.
+        timestamp_s: Time in its clip; None for what has none.
+        width: Pixels; None for a row.
+        height: Pixels; None for a row.
+        sha256: Of what a model sees of it.
+        class_ids: (N,) int64.
+        xyxy: (N, 4) float64 pixels; (0, 4) unless for detection.
+    """
+
+    @property
+    def key(self) -> str: ...  # noqa: D102 (the attributes are described above)
+    @property
+    def split(self) -> Split: ...  # noqa: D102
+    @property
+    def group(self) -> str: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def timestamp_s(self) -> float | None: ...  # noqa: D102
+    @property
+    def width(self) -> int | None: ...  # noqa: D102
+    @property
+    def height(self) -> int | None: ...  # noqa: D102
+    @property
+    def sha256(self) -> str: ...  # noqa: D102
+    @property
+    def class_ids(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def xyxy(self) -> np.ndarray: ...  # noqa: D102
+
+
+class DatasetVersion(ABC):
+    """What training, evaluation, export and benchmark read of a dataset version, of images and of tables alike.
+
+    Attributes:
+        item: What people call one of its items: image, row.
+        batch_size: Items that are looked at together where speed is not at stake; images take memory, rows hardly.
+        folder: Where it lies.
+        info: The values of dataset.json.
+        task: By what its labels are judged.
+        classes: Class names in the order of their ids.
+        digest: Of its content.
+    """
+
+    item: ClassVar[str]
+    batch_size: ClassVar[int]
+    folder: Path
+    info: dict[str, Any]
+    task: Task
+    classes: list[str]
+    digest: str
+
+    @property
+    @abstractmethod
+    def learns(self) -> LearnedTask:
+        """What a model plugin has to learn to be trained on it."""
+
+    @abstractmethod
+    def count(self, split: Split) -> int:
+        """Return the number of items in a split."""
+
+    @abstractmethod
+    def sample(self, split: Split, position: int) -> Any:
+        """Return one item of a split, an `Example`, positions from 0 in key order.
+
+        Raises:
+            IndexError: The split has no such position.
+        """
+
+    @abstractmethod
+    def samples(self, split: Split) -> Iterator[Any]:
+        """Yield the items of a split, each an `Example`, in key order."""
+
+    @abstractmethod
+    def content(self, sample: Any) -> Content:
+        """Return what a model's preprocessing takes of an item: the pixels of an image, the values of a row.
+
+        Raises:
+            DataError: It cannot be read; names the item.
+        """
+
+    @abstractmethod
+    def content_bytes(self, sample: Any) -> bytes:
+        """Return an item as it is stored or sent: an image file, the JSON text of a row."""
+
+
+class Dataset(DatasetVersion):
+    """A dataset version of images on disk, open for reading; holds the index in memory, never the images."""
+
+    item = "image"
+    # A batch of 8 at 4000x3000 is 288 MB.
+    batch_size = 8
 
     def __init__(self, folder: Path) -> None:
         """Open a dataset version.
@@ -136,12 +234,17 @@ class Dataset:
         self.info = read_manifest(folder, "dataset", name=DATASET)
         if self.info["task"] not in get_args(Task):
             raise ArtifactError(
-                f"{folder}: made for {self.info['task']}, expected one of {', '.join(get_args(Task))}; no model plugin "
-                "learns from tables, open one with visionyard.data.tables.TableDataset"
+                f"{folder}: made for {self.info['task']}, expected images, one of {', '.join(get_args(Task))}; a table "
+                "is opened by visionyard.data.tables.TableDataset"
             )
-        self.task: Task = self.info["task"]
-        self.classes: list[str] = self.info["classes"]
-        self.digest: str = self.info["digest"]
+        self.task = self.info["task"]
+        self.classes = self.info["classes"]
+        self.digest = self.info["digest"]
+
+    @property
+    def learns(self) -> LearnedTask:
+        """The task that its images are labelled for."""
+        return self.task
 
     @property
     def is_leaky(self) -> bool:
@@ -220,6 +323,14 @@ class Dataset:
             return decode_image(self.image_bytes(sample))
         except DataError as error:
             raise DataError(f"{self.folder.name}/{sample.key}: {error}") from None
+
+    def content(self, sample: Sample) -> np.ndarray:
+        """Return the image of an item; see `image`."""
+        return self.image(sample)
+
+    def content_bytes(self, sample: Sample) -> bytes:
+        """Return the stored image file of an item; see `image_bytes`."""
+        return self.image_bytes(sample)
 
     def semantic_mask(self, sample: Sample) -> np.ndarray:
         """Return the class id of each pixel of an item, (H, W) uint8; 255 where nobody said.

@@ -12,6 +12,10 @@ from visionyard.geometry import Mask, Xyxy
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Task = Literal["classification", "detection", "semantic_segmentation"]
+# What a model plugin learns: the task that images are labelled for, or that of a table's target.
+LearnedTask = Literal[
+    "classification", "detection", "semantic_segmentation", "table_classification", "table_regression"
+]
 
 
 @dataclass(frozen=True)

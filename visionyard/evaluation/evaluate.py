@@ -21,7 +21,7 @@ import numpy as np
 from visionyard import events
 from visionyard.atomic import atomic_folder
 from visionyard.data.artifacts import read_manifest, write_manifest
-from visionyard.data.dataset import Dataset, Sample
+from visionyard.data.dataset import DatasetVersion, Example
 from visionyard.data.items import Split, Task
 from visionyard.errors import ArtifactError, DataError, ModelError, NotANumberError
 from visionyard.evaluation.classification import ClassificationMetrics, classification_metrics
@@ -35,27 +35,25 @@ from visionyard.evaluation.per_image import (
     classification_result,
     detection_result,
 )
-from visionyard.transforms import Classification, Detections, Prediction
+from visionyard.transforms import Classification, Content, Detections, Prediction
 
 METRICS = "metrics.json"
 CURVES = "curves.json"
 MAIN_METRIC: Mapping[Task, str] = {"detection": "map_50", "classification": "top_1"}
 BACKGROUND = "background"
-# Decoded images held at once; a batch of 8 at 4000x3000 is 288 MB.
-_BATCH_SIZE = 8
 
 
 class ImagePredictor(Protocol):
-    """What is judged: `visionyard.inference.Predictor`, or anything that looks at images the same way."""
+    """What is judged: `visionyard.inference.Predictor`, or anything that looks at images, or rows, the same way."""
 
     @property
     def classes(self) -> Sequence[str]:
         """Class names in the order of their ids."""
 
     def predict(
-        self, images: Sequence[np.ndarray], *, confidence_threshold: float | None = None, batch_size: int = 8
+        self, images: Sequence[Content], *, confidence_threshold: float | None = None, batch_size: int = 8
     ) -> list[Prediction]:
-        """Return one prediction an image; images are (H, W, 3) uint8 RGB."""
+        """Return one prediction an image; images are (H, W, 3) uint8 RGB, or rows."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,10 @@ class EvaluationReport:
         metric_name: The main metric: `map_50` or `top_1`.
         metric_value: Its value.
         overall: All figures over all classes by name, the main one first.
-        image_count: Images judged.
+        image_count: Images, or rows, judged.
         right_count: Of these, images without any mistake at the thresholds.
         unlabelled_count: Images of the split that have no label to judge by.
+        item: What people call one of them: image, row.
     """
 
     metric_name: str
@@ -77,11 +76,12 @@ class EvaluationReport:
     image_count: int
     right_count: int
     unlabelled_count: int
+    item: str = "image"
 
 
 def evaluate(
     predictor: ImagePredictor,
-    dataset: Dataset,
+    dataset: DatasetVersion,
     target: Path,
     *,
     confidence_threshold: float,
@@ -116,7 +116,9 @@ def evaluate(
                 writer.write(batch)
                 judged.add(batch, dataset.task)
         if not judged.truths:
-            raise DataError(f"{dataset.folder}: no image of the {split} split has a label; label some, prepare again")
+            raise DataError(
+                f"{dataset.folder}: no {dataset.item} of the {split} split has a label; label some, prepare again"
+            )
         metrics = judged.measure(dataset, confidence_threshold, iou_threshold)
         report = EvaluationReport(
             metric_name=MAIN_METRIC[dataset.task],
@@ -125,6 +127,7 @@ def evaluate(
             image_count=len(judged.truths),
             right_count=judged.right_count,
             unlabelled_count=dataset.count(split) - len(judged.truths),
+            item=dataset.item,
         )
         values = {
             "task": dataset.task,
@@ -161,7 +164,7 @@ class _Judged:
         self.right_count += sum(one.is_right for one in results)
 
     def measure(
-        self, dataset: Dataset, confidence_threshold: float, iou_threshold: float
+        self, dataset: DatasetVersion, confidence_threshold: float, iou_threshold: float
     ) -> DetectionMetrics | ClassificationMetrics:
         if dataset.task == "classification":
             return classification_metrics(np.array(self.truths), np.array(self.predictions), dataset.classes)
@@ -196,7 +199,7 @@ def read_curves(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _check_fit(predictor: ImagePredictor, dataset: Dataset, split: Split) -> None:
+def _check_fit(predictor: ImagePredictor, dataset: DatasetVersion, split: Split) -> None:
     if dataset.task not in MAIN_METRIC:
         expected = " or ".join(MAIN_METRIC)
         raise DataError(f"{dataset.folder}: labelled for {dataset.task}, which no metric judges; expected {expected}")
@@ -223,25 +226,25 @@ def _curves_text(curves: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _judge(
-    predictor: ImagePredictor, dataset: Dataset, split: Split, confidence_threshold: float, iou_threshold: float
+    predictor: ImagePredictor, dataset: DatasetVersion, split: Split, confidence_threshold: float, iou_threshold: float
 ) -> Iterator[list[ImageResult]]:
     """Yield the results of the split's labelled images, batch by batch."""
     total, done = dataset.count(split), 0
     samples = dataset.samples(split)
-    while batch := list(islice(samples, _BATCH_SIZE)):
+    while batch := list(islice(samples, dataset.batch_size)):
         # A classification without its one class cannot be judged; a detection without boxes is a picture of background.
         labelled = [sample for sample in batch if dataset.task == "detection" or len(sample.class_ids)]
-        images = [dataset.image(sample) for sample in labelled]
-        found = predictor.predict(images, confidence_threshold=DETECTION_FLOOR, batch_size=_BATCH_SIZE)
+        contents = [dataset.content(sample) for sample in labelled]
+        found = predictor.predict(contents, confidence_threshold=DETECTION_FLOOR, batch_size=dataset.batch_size)
         yield [
             _result(sample, prediction, confidence_threshold, iou_threshold)
             for sample, prediction in zip(labelled, found, strict=True)
         ]
         done += len(batch)
-        events.progress(done, total, unit="image", label=split)
+        events.progress(done, total, unit=dataset.item, label=split)
 
 
-def _result(sample: Sample, prediction: Prediction, confidence_threshold: float, iou_threshold: float) -> ImageResult:
+def _result(sample: Example, prediction: Prediction, confidence_threshold: float, iou_threshold: float) -> ImageResult:
     if isinstance(prediction, Classification):
         require_finite(f"{sample.key}: probabilities", prediction.probabilities)
         return classification_result(sample, prediction)

@@ -3,7 +3,7 @@
 | column | type | meaning |
 | --- | --- | --- |
 | key, group, source, timestamp_s | | as in the dataset version's index |
-| width, height | int32 | pixels |
+| width, height | int32, null for rows of a table | pixels |
 | truth_class_ids | list<int32> | of the true boxes in order, or the one class |
 | truth_boxes | list<double>, null for classification | xyxy after xyxy, pixels |
 | class_ids, confidence | list<int32>, list<float> | detections down to `DETECTION_FLOOR`; or all classes |
@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from visionyard.data.dataset import Sample
+from visionyard.data.dataset import Example
 from visionyard.errors import ArtifactError
 from visionyard.evaluation.matching import TrueBoxes, above, match_boxes
 from visionyard.transforms import Classification, Detections
@@ -42,8 +42,8 @@ class ImageResult:
     group: str
     source: str
     timestamp_s: float | None
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     truth_class_ids: list[int]
     truth_boxes: list[float] | None
     class_ids: list[int]
@@ -75,7 +75,7 @@ class ImageResult:
 
 
 def detection_result(
-    sample: Sample, found: Detections, *, confidence_threshold: float, iou_threshold: float
+    sample: Example, found: Detections, *, confidence_threshold: float, iou_threshold: float
 ) -> ImageResult:
     """Judge the detections of one image.
 
@@ -104,7 +104,7 @@ def detection_result(
     )
 
 
-def classification_result(sample: Sample, found: Classification) -> ImageResult:
+def classification_result(sample: Example, found: Classification) -> ImageResult:
     """Judge the predicted class of one labelled image."""
     is_right = found.class_id == int(sample.class_ids[0])
     return ImageResult(
@@ -122,7 +122,7 @@ def classification_result(sample: Sample, found: Classification) -> ImageResult:
     )
 
 
-def _of_sample(sample: Sample) -> dict[str, Any]:
+def _of_sample(sample: Example) -> dict[str, Any]:
     names = ("key", "group", "source", "timestamp_s", "width", "height")
     return {**{name: getattr(sample, name) for name in names}, "truth_class_ids": sample.class_ids.tolist()}
 

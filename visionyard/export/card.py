@@ -3,8 +3,14 @@
 from collections.abc import Iterable
 
 from visionyard.inference.bundle import BundleManifest, Distribution, ReferenceStatistics
-from visionyard.transforms import DetectionPostprocessing
+from visionyard.transforms import DetectionPostprocessing, PreprocessingSpec, TablePreprocessing
+from visionyard.transforms.rows import CategoryColumn, Column, NumericColumn
 
+_COMPARED = {
+    "image": "images (real, grey, upright, very wide, tiny, turned by EXIF, in a batch)",
+    "row": "rows (real, without values, with categories and numbers beyond all that was seen, as texts, in a batch)",
+}
+_SHOWN_CATEGORIES = 8
 _TASKS = {"detection": "finds and names objects in images", "classification": "tells what an image shows"}
 _RESIZES = {
     "letterbox": "scaled to fit, the rest filled with grey",
@@ -34,13 +40,46 @@ def model_card(manifest: BundleManifest) -> str:
 def _head(manifest: BundleManifest) -> str:
     classes = ", ".join(f"`{name}`" for name in manifest.classes)
     maker = f"{manifest.plugin} {manifest.preset}" if manifest.origin == "trained" else "imported from elsewhere"
+    does = "tells the class of a table's row" if _is_table(manifest) else _TASKS[manifest.task]
     return (
-        f"# {manifest.name}\n\nA model that {_TASKS[manifest.task]}: {maker}, "
+        f"# {manifest.name}\n\nA model that {does}: {maker}, "
         f"{len(manifest.classes)} classes: {classes}.\n\nLicence: {manifest.licence}."
     )
 
 
+def _is_table(manifest: BundleManifest) -> bool:
+    return isinstance(manifest.preprocessing, TablePreprocessing)
+
+
+def _use_of_rows(before: TablePreprocessing) -> str:
+    example = {column.name: _example(column) for column in before.columns}
+    return f"""## Use
+
+```sh
+visionyard predict FOLDER rows.csv
+```
+
+```python
+from pathlib import Path
+from visionyard.inference import Predictor
+
+with Predictor.from_bundle(Path("FOLDER")) as predictor:
+    (found,) = predictor.predict([{example!r}])
+    print(predictor.classes[found.class_id], found.confidence)
+```
+
+FOLDER is the folder of this file. A value that is not known is None."""
+
+
+def _example(column: Column) -> float | str | bool:
+    if isinstance(column, NumericColumn):
+        return float(f"{column.mean:.4g}")
+    return column.values[0] if isinstance(column, CategoryColumn) and column.values else True
+
+
 def _use(manifest: BundleManifest) -> str:
+    if isinstance(manifest.preprocessing, TablePreprocessing):
+        return _use_of_rows(manifest.preprocessing)
     shown = "found.xyxy, found.class_ids, found.confidence"
     if manifest.task == "classification":
         shown = "predictor.classes[found.class_id], found.confidence"
@@ -65,12 +104,11 @@ FOLDER is the folder of this file."""
 
 def _input_and_output(manifest: BundleManifest) -> str:
     before, after = manifest.preprocessing, manifest.postprocessing
-    height, width = before.size_hw
     lines = [
         "## Input and output",
         "",
         f"- Input `{manifest.input.name}`: {_shape(manifest.input.shape)} {manifest.input.dtype}.",
-        f"- An image is {_RESIZES[before.resize]}, {width}x{height} px, {before.channel_order.upper()}.",
+        f"- {_taken(before)}",
         *(f"- Output `{output.name}`: {_shape(output.shape)}." for output in manifest.outputs),
     ]
     if isinstance(after, DetectionPostprocessing):
@@ -79,7 +117,29 @@ def _input_and_output(manifest: BundleManifest) -> str:
             f"more than {after.iou_threshold}, the surer one. They are given in pixels of the image that was put in."
         )
     lines.append("- `model.json` holds both steps in full; every consumer runs the same code for them.")
+    if isinstance(before, TablePreprocessing):
+        lines += ["", _table(("column", "type", "in training"), [_column(column) for column in before.columns])]
     return "\n".join(lines)
+
+
+def _taken(before: PreprocessingSpec | TablePreprocessing) -> str:
+    if isinstance(before, TablePreprocessing):
+        return (
+            "A row has a value, or none, for each column below: numbers are standardised, categories become ids; a "
+            "category that training never saw is taken as unknown."
+        )
+    height, width = before.size_hw
+    return f"An image is {_RESIZES[before.resize]}, {width}x{height} px, {before.channel_order.upper()}."
+
+
+def _column(column: Column) -> tuple[str, str, str]:
+    if isinstance(column, NumericColumn):
+        return (f"`{column.name}`", column.type, f"mean {column.mean:.4g}, standard deviation {column.scale:.4g}")
+    if isinstance(column, CategoryColumn):
+        shown = ", ".join(column.values[:_SHOWN_CATEGORIES])
+        more = len(column.values) - _SHOWN_CATEGORIES
+        return (f"`{column.name}`", column.type, f"{shown}, and {more} more" if more > 0 else shown)
+    return (f"`{column.name}`", column.type, "true, false")
 
 
 def _figures(manifest: BundleManifest) -> str:
@@ -109,8 +169,8 @@ def _formats(manifest: BundleManifest) -> str:
         if proof.metric_tolerance is not None
     )
     return (
-        f"## Formats\n\nEach answers as the trained model does: compared on {parity.image_count} images (real, grey, "
-        f"upright, very wide, tiny, turned by EXIF, in a batch).{lossy} `parity.json` has each of them.\n\n"
+        f"## Formats\n\nEach answers as the trained model does: compared on {parity.image_count} "
+        f"{_COMPARED[manifest.preprocessing.item]}.{lossy} `parity.json` has each of them.\n\n"
         + _table(("format", "file", "size", "largest score difference", f"{parity.metric_name} difference"), rows)
     )
 
@@ -121,12 +181,14 @@ def _data(statistics: ReferenceStatistics, origin: str) -> str:
         for name, values in statistics.images.items()
     ]
     title = "What it was trained on" if origin == "trained" else "What it was tried on"
-    text = f"## {title}\n\n" + _table(("of the images", "median", "5 %", "95 %"), images)
+    parts = [f"## {title}"]
+    if images:
+        parts.append(_table(("of the images", "median", "5 %", "95 %"), images))
     if statistics.class_mix:
-        text += "\n\n" + _table(
-            ("class", "share of labels"), [(name, f"{share:.1%}") for name, share in statistics.class_mix.items()]
-        )
-    return text + "\n\nExpect less on pictures that look otherwise."
+        mix = [(name, f"{share:.1%}") for name, share in statistics.class_mix.items()]
+        parts.append(_table(("class", "share of labels"), mix))
+    parts.append("Expect less on pictures that look otherwise." if images else "Expect less on rows of another kind.")
+    return "\n\n".join(parts)
 
 
 def _origin(manifest: BundleManifest) -> str:

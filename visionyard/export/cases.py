@@ -1,4 +1,4 @@
-"""The images on which an exported model has to agree with the trained one: real ones, and odd ones made from one."""
+"""What an exported model has to agree with the trained one on: real images or rows, and odd ones made from one."""
 
 import io
 from collections.abc import Iterator
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
+from visionyard.data.tables import TableDataset
 from visionyard.errors import DataError
-from visionyard.transforms import decode_image
+from visionyard.export.row_cases import odd_rows
+from visionyard.transforms import Content, decode_image
 
 REAL_IMAGE_COUNT = 64
 _EXIF_ORIENTATION = 0x0112
@@ -18,25 +20,27 @@ _TURNED_RIGHT = 6
 
 @dataclass(frozen=True)
 class Case:
-    """One image to compare on.
+    """One image, or row, to compare on.
 
     Attributes:
-        name: The image's key.
-        kind: `real`, `tall`, `grey`, `exif`, `tiny`, `wide`.
-        image: (H, W, 3) uint8 RGB.
+        name: Its key.
+        kind: `real`; of images `tall`, `grey`, `exif`, `tiny`, `wide`; of rows as `odd_rows` names them.
+        content: (H, W, 3) uint8 RGB, or a row.
     """
 
     name: str
     kind: str
-    image: np.ndarray
+    content: Content
 
 
-def cases(dataset: Dataset, real_count: int = REAL_IMAGE_COUNT) -> Iterator[Case]:
+def cases(dataset: DatasetVersion, real_count: int = REAL_IMAGE_COUNT) -> Iterator[Case]:
     """Yield odd images made from the first test image, then real test images spread evenly; one at a time.
+
+    Of a table likewise rows.
 
     Args:
         dataset: Its test split is used.
-        real_count: Most real images.
+        real_count: Most real ones.
 
     Raises:
         DataError: The test split is empty, or an image cannot be decoded.
@@ -47,10 +51,13 @@ def cases(dataset: Dataset, real_count: int = REAL_IMAGE_COUNT) -> Iterator[Case
             f"{dataset.folder}: the test split is empty; an export is certified on it; raise data.test_fraction"
         )
     first = dataset.sample("test", 0)
-    yield from odd_cases(first.key, dataset.image(first))
+    if isinstance(dataset, TableDataset):
+        yield from (Case(first.key, kind, row) for kind, row in odd_rows(dataset.schema, first.row))
+    else:
+        yield from odd_cases(first.key, dataset.content(first))
     for position in np.unique(np.linspace(0, count - 1, min(count, real_count)).round().astype(int)):
         sample = dataset.sample("test", int(position))
-        yield Case(sample.key, "real", dataset.image(sample))
+        yield Case(sample.key, "real", dataset.content(sample))
 
 
 def odd_cases(name: str, image: np.ndarray) -> list[Case]:

@@ -58,6 +58,7 @@ class Certificate:
         metric_name: Such as `map_50_95`.
         reference_metric: The trained model's; None when it cannot be computed.
         formats: By name.
+        item: What people call one of the images: row, where they are of a table.
     """
 
     tolerances: Tolerances
@@ -66,6 +67,7 @@ class Certificate:
     metric_name: str
     reference_metric: float | None
     formats: dict[str, FormatResult]
+    item: str = "image"
 
     @property
     def is_passed(self) -> bool:
@@ -141,10 +143,10 @@ class Certificate:
             bad = [row for row in result.rows if row.problems]
             if result.is_passed:
                 like = "as good as allowed" if self.tolerances.lossy(name) else "the same"
-                lines.append(f"{name}: {like} on all {len(result.rows)} images")
+                lines.append(f"{name}: {like} on all {len(result.rows)} {self.item}s")
                 continue
             if bad or not self.tolerances.lossy(name):
-                lines.append(f"{name}: differs on {len(bad)} of {len(result.rows)} images")
+                lines.append(f"{name}: differs on {len(bad)} of {len(result.rows)} {self.item}s")
             else:
                 lines.append(f"{name}: loses too much")
             lines += [f"  {problem}" for problem in result.problems]

@@ -12,7 +12,7 @@ import numpy as np
 from visionyard.errors import NotANumberError, ParityError
 from visionyard.geometry import iou_matrix
 from visionyard.inference import Predictor
-from visionyard.transforms import DetectionPostprocessing, Detections, Placement
+from visionyard.transforms import Content, DetectionPostprocessing, Detections, Placement
 
 # The overlap that the certificate promises.
 BOX_IOU = 0.99
@@ -85,8 +85,8 @@ class Comparison:
     has_same_class: bool = True
 
 
-def respond(predictor: Predictor, images: list[np.ndarray]) -> list[Response]:
-    """Run a predictor on images as one batch."""
+def respond(predictor: Predictor, images: list[Content]) -> list[Response]:
+    """Run a predictor on images, or rows, as one batch."""
     (output,), placements = predictor.respond(images)  # a trained model has one
     return [Response(predictor, row, placement) for row, placement in zip(output, placements, strict=True)]
 

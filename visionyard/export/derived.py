@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from visionyard import events
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
 from visionyard.export.formats import WRITERS, ExportedFile
 from visionyard.export.quantising import calibration_images, write_fp16, write_int8
 from visionyard.inference.openvino_backend import load_openvino
@@ -17,7 +17,7 @@ EXPORTED = (*WRITERS, *_FROM_ONNX)
 
 
 def write_formats(
-    trained: TrainedModel, dataset: Dataset, folder: Path, formats: Iterable[str], *, opset: int
+    trained: TrainedModel, dataset: DatasetVersion, folder: Path, formats: Iterable[str], *, opset: int
 ) -> list[ExportedFile]:
     """Write each format once, in the order given.
 
@@ -25,7 +25,7 @@ def write_formats(
 
     Args:
         trained: The model.
-        dataset: `onnx-int8` is calibrated on its training images.
+        dataset: `onnx-int8` is calibrated on its training split.
         folder: Where the files go.
         formats: Of `EXPORTED`.
         opset: ONNX operator set.
@@ -43,20 +43,27 @@ def write_formats(
         source: ExportedFile | None = None
         for done, name in enumerate(wanted, start=1):
             if name in WRITERS and not (name == "onnx" and source):
-                file = WRITERS[name](trained.module, trained.preprocessing.size_hw, folder, opset=opset)
+                file = _written(name, trained, folder, opset)
                 source = file if name == "onnx" else source
             else:
                 if source is None:
                     # The ONNX file belongs into the bundle only when one of its formats is that file.
                     place = folder if {"onnx", "openvino"} & set(wanted) else Path(scratch)
-                    source = WRITERS["onnx"](trained.module, trained.preprocessing.size_hw, place, opset=opset)
+                    source = _written("onnx", trained, place, opset)
                 file = _from_onnx(name, source, trained, dataset, folder)
             files.append(file)
             events.progress(done, len(wanted), unit="format", label=f"writing {name}")
     return files
 
 
-def _from_onnx(name: str, source: ExportedFile, trained: TrainedModel, dataset: Dataset, folder: Path) -> ExportedFile:
+def _written(name: str, trained: TrainedModel, folder: Path, opset: int) -> ExportedFile:
+    before = trained.preprocessing
+    return WRITERS[name](trained.module, before.input_shape, folder, opset=opset, input_name=before.input_name)
+
+
+def _from_onnx(
+    name: str, source: ExportedFile, trained: TrainedModel, dataset: DatasetVersion, folder: Path
+) -> ExportedFile:
     if name == "onnx-fp16":
         return write_fp16(source, folder)
     if name == "onnx-int8":

@@ -6,17 +6,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from visionyard.atomic import atomic_folder
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
+from visionyard.data.opening import open_folder
 from visionyard.digests import code_digest, sha256_file
 from visionyard.errors import ConfigError, ModelError, ParityError
 from visionyard.export.card import model_card
 from visionyard.export.cases import cases
 from visionyard.export.certificate import Certificate
 from visionyard.export.derived import EXPORTED, write_formats
-from visionyard.export.formats import INPUT, OUTPUT, ExportedFile
+from visionyard.export.formats import OUTPUT, ExportedFile
 from visionyard.export.metric import MAIN_METRICS, main_metric, predict_test_split
 from visionyard.export.parity import Metrics, certify, compare_formats
 from visionyard.export.statistics import reference_statistics
@@ -125,14 +124,14 @@ def export_model(
     )
     tolerances = Tolerances(score_tolerance, metric_tolerance, int8_metric_tolerance)
     return export_trained(
-        trained, origin, Dataset(dataset), target, formats=formats, opset=opset, tolerances=tolerances
+        trained, origin, open_folder(dataset), target, formats=formats, opset=opset, tolerances=tolerances
     )
 
 
 def export_trained(
     trained: TrainedModel,
     origin: Origin,
-    dataset: Dataset,
+    dataset: DatasetVersion,
     target: Path,
     *,
     formats: Sequence[str],
@@ -164,7 +163,7 @@ def export_trained(
     return ExportReport(target, digest, {name: form.bytes for name, form in manifest.formats.items()}, certificate)
 
 
-def _check(trained: TrainedModel, origin: Origin, dataset: Dataset, formats: Sequence[str]) -> None:
+def _check(trained: TrainedModel, origin: Origin, dataset: DatasetVersion, formats: Sequence[str]) -> None:
     if unknown := [name for name in formats if name not in EXPORTED]:
         raise ConfigError(f"export.formats holds {unknown[0]!r}; known: {', '.join(EXPORTED)}")
     if not formats:
@@ -204,7 +203,7 @@ def _manifest(
     metrics = dict(origin.metrics)
     if not metrics and certificate.reference_metric is not None:
         metrics = {certificate.metric_name: certificate.reference_metric}
-    height, width = trained.preprocessing.size_hw
+    before = trained.preprocessing
     return BundleManifest(
         name=origin.name,
         task=trained.postprocessing.kind,
@@ -212,9 +211,9 @@ def _manifest(
         plugin=origin.plugin,
         preset=origin.preset,
         licence=origin.licence,
-        input=TensorInfo(name=INPUT, shape=[-1, 3, height, width]),
+        input=TensorInfo(name=before.input_name, shape=[-1, *before.input_shape]),
         outputs=[TensorInfo(name=OUTPUT, shape=[-1, *_output_shape(trained)])],
-        preprocessing=trained.preprocessing,
+        preprocessing=before,
         postprocessing=trained.postprocessing,
         metrics={metric: float(value) for metric, value in metrics.items()},
         dataset_digest=origin.dataset_digest,
@@ -232,7 +231,7 @@ def _manifest(
 
 
 def _output_shape(trained: TrainedModel) -> tuple[int, ...]:
-    (output,), _ = Predictor.from_model(trained).respond([np.zeros((8, 8, 3), np.uint8)])
+    (output,), _ = Predictor.from_model(trained).respond([trained.preprocessing.neutral()])
     return tuple(output.shape[1:])
 
 

@@ -35,14 +35,17 @@ class ExportedFile:
     details: dict[str, int | str]
 
 
-def write_onnx(module: "nn.Module", size_hw: tuple[int, int], folder: Path, *, opset: int) -> ExportedFile:
+def write_onnx(
+    module: "nn.Module", shape: tuple[int, ...], folder: Path, *, opset: int, input_name: str = INPUT
+) -> ExportedFile:
     """Write `model.onnx`.
 
     Args:
-        module: Takes (B, 3, H, W) float32, gives one tensor; in eval mode, on the CPU.
-        size_hw: Height and width of its input, pixels; they become fixed.
+        module: Takes (B, *shape) float32, gives one tensor; in eval mode, on the CPU.
+        shape: Of its input without the batch, such as (3, H, W); it becomes fixed.
         folder: Where the file goes.
         opset: ONNX operator set.
+        input_name: What the input is called.
 
     Raises:
         ModelError: The module cannot be exported at this operator set.
@@ -56,11 +59,11 @@ def write_onnx(module: "nn.Module", size_hw: tuple[int, int], folder: Path, *, o
         with _quiet_export():
             torch.onnx.export(
                 module,
-                (torch.zeros(1, 3, *size_hw),),
+                (torch.zeros(1, *shape),),
                 str(path),
-                input_names=[INPUT],
+                input_names=[input_name],
                 output_names=[OUTPUT],
-                dynamic_axes={INPUT: batch, OUTPUT: batch},
+                dynamic_axes={input_name: batch, OUTPUT: batch},
                 opset_version=opset,
                 # The newer exporter needs onnxscript, and its dynamic shapes ask every plugin for more care.
                 dynamo=False,
@@ -74,27 +77,34 @@ def write_onnx(module: "nn.Module", size_hw: tuple[int, int], folder: Path, *, o
     return ExportedFile("onnx", path, {"opset": opset})
 
 
-def write_torchscript(module: "nn.Module", size_hw: tuple[int, int], folder: Path, *, opset: int) -> ExportedFile:
+def write_torchscript(
+    module: "nn.Module", shape: tuple[int, ...], folder: Path, *, opset: int, input_name: str = INPUT
+) -> ExportedFile:
     """Write `model.torchscript`, traced and frozen (weights become constants, normalisation folds into convolutions).
 
     Args:
         module: As for `write_onnx`.
-        size_hw: Height and width of its input, pixels.
+        shape: Of its input without the batch.
         folder: Where the file goes.
         opset: Not used; TorchScript has none.
+        input_name: Not used either.
 
     Raises:
         ModelError: The module cannot be traced.
     """
     import torch
+    from torch import nn
 
-    del opset
+    del opset, input_name
     jit: Any = torch.jit  # without annotations of its own
     path = folder / "model.torchscript"
     try:
         with _quiet_export():
-            traced = jit.trace(module, torch.zeros(1, 3, *size_hw), check_trace=False)
-            jit.freeze(traced).save(str(path))
+            traced = jit.trace(module, torch.zeros(1, *shape), check_trace=False)
+            # torch 2.15 also folds normalisation into a linear layer whose output goes elsewhere too, as it does around
+            # a residual block, and then that part is wrong.
+            has_linear_norm = any(isinstance(layer, nn.BatchNorm1d) for layer in module.modules())
+            jit.freeze(traced, optimize_numerics=not has_linear_norm).save(str(path))
     except (RuntimeError, ValueError) as error:
         raise ModelError(
             f"torchscript: the model cannot be traced: {_first_line(error)}; leave torchscript out of export.formats"

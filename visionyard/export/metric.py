@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from visionyard import events
-from visionyard.data.dataset import Dataset, Sample
+from visionyard.data.dataset import DatasetVersion, Example
 from visionyard.evaluation.classification import classification_metrics
 from visionyard.evaluation.detection import detection_metrics
 from visionyard.evaluation.matching import TrueBoxes
@@ -15,41 +15,42 @@ from visionyard.transforms import Prediction
 
 # Average precision looks at all detections; below this they cannot change its first three digits.
 _LOWEST_CONFIDENCE = 0.001
-_BATCH_SIZE = 8
 # Neither changes the main metrics, which look at all confidences and at their own overlaps.
 _UNUSED_THRESHOLD = 0.5
 
 MAIN_METRICS = {"detection": "map_50_95", "classification": "top_1"}
 
 
-def predict_test_split(dataset: Dataset, predictors: Mapping[str, Predictor]) -> dict[str, list[Prediction]]:
+def predict_test_split(dataset: DatasetVersion, predictors: Mapping[str, Predictor]) -> dict[str, list[Prediction]]:
     """Return each predictor's predictions on the test split, in key order; detections down to a confidence of 0.001.
 
     Args:
-        dataset: Its test split is used; each image is decoded once.
+        dataset: Its test split is used; each item is read once.
         predictors: By name.
     """
     predictions: dict[str, list[Prediction]] = {name: [] for name in predictors}
-    total, images = dataset.count("test"), []
+    total, contents = dataset.count("test"), []
     for done, sample in enumerate(dataset.samples("test"), start=1):
-        images.append(dataset.image(sample))
-        if len(images) < _BATCH_SIZE and done < total:
+        contents.append(dataset.content(sample))
+        if len(contents) < dataset.batch_size and done < total:
             continue
         for name, predictor in predictors.items():
-            predictions[name] += predictor.predict(images, confidence_threshold=_LOWEST_CONFIDENCE)
-        images = []
-        events.progress(done, total, unit="image", label="measuring formats on the test split")
+            predictions[name] += predictor.predict(
+                contents, confidence_threshold=_LOWEST_CONFIDENCE, batch_size=dataset.batch_size
+            )
+        contents = []
+        events.progress(done, total, unit=dataset.item, label="measuring formats on the test split")
     return predictions
 
 
-def main_metric(dataset: Dataset, predictions: list[Prediction]) -> float | None:
+def main_metric(dataset: DatasetVersion, predictions: list[Prediction]) -> float | None:
     """Return `map_50_95` or `top_1` of predictions on the test split; None when the split has no labels.
 
     Args:
         dataset: Its test split is the truth.
         predictions: One an image, in key order.
     """
-    pairs: list[tuple[Sample, Any]] = list(zip(dataset.samples("test"), predictions, strict=True))
+    pairs: list[tuple[Example, Any]] = list(zip(dataset.samples("test"), predictions, strict=True))
     pairs = [(sample, found) for sample, found in pairs if dataset.task == "detection" or len(sample.class_ids)]
     if not any(len(sample.class_ids) for sample, _ in pairs):
         return None

@@ -18,7 +18,7 @@ from visionyard.export.comparison import COMPARED_CONFIDENCE, Comparison, Respon
 from visionyard.export.metric import MAIN_METRICS
 from visionyard.export.tolerances import Lossy, Tolerances
 from visionyard.inference import Predictor
-from visionyard.transforms import PreprocessingSpec
+from visionyard.transforms import Preprocessing
 
 BATCH_COUNT = 8
 # What float32 rounding through a whole network may do to a probability near 0.5, and to a score near 0.
@@ -53,7 +53,12 @@ class Comparisons:
 
     compared: dict[str, list[tuple[str, str, Comparison]]]
     signals: list[np.ndarray]
-    preprocessing: PreprocessingSpec
+    preprocessing: Preprocessing
+
+    @property
+    def side_px(self) -> int:
+        """The longer side of the model's input; of a row, in which no boxes are found, 1."""
+        return max(self.preprocessing.input_shape[1:], default=1)
 
 
 def compare_formats(
@@ -75,14 +80,14 @@ def compare_formats(
     signals: list[np.ndarray] = []
     batch: list[tuple[Case, Response]] = []
     for done, case in enumerate(images, start=1):
-        (response,) = respond(reference, [case.image])
+        (response,) = respond(reference, [case.content])
         signals.append(signal_of(response))
         if len(batch) < BATCH_COUNT:
             batch.append((case, response))
         for name, candidate in candidates.items():
             (answer,) = _answers(name, candidate, [case], case.kind)
             compared[name].append((case.name, case.kind, compare(response, answer, score_tolerance)))
-        events.progress(done, None, unit="image", label="comparing formats")
+        events.progress(done, None, unit=reference.preprocessing.item, label="comparing formats")
     for name, candidate in candidates.items():
         answers = _answers(name, candidate, [case for case, _ in batch], "batch")
         for (case, response), answer in zip(batch, answers, strict=True):
@@ -92,7 +97,7 @@ def compare_formats(
 
 def _answers(name: str, candidate: Predictor, images: list[Case], kind: str) -> list[Response]:
     try:
-        return respond(candidate, [case.image for case in images])
+        return respond(candidate, [case.content for case in images])
     except VisionyardError as error:
         raise ParityError(f"{name}: fails on {images[0].name} ({kind}, batch of {len(images)}): {error}") from None
 
@@ -114,19 +119,20 @@ def certify(seen: Comparisons, metrics: Metrics, tolerances: Tolerances) -> Cert
     score_tolerance, box_tolerance_px = tolerances.score, None
     if signal < COMPARED_CONFIDENCE:
         score_tolerance = max(_SCORE_NOISE if is_detector else _CLASS_NOISE, tolerances.score * signal)
-        box_tolerance_px = tolerances.score * max(seen.preprocessing.size_hw)
+        box_tolerance_px = tolerances.score * seen.side_px
     formats = {}
     for name, compared in seen.compared.items():
         metric = metrics.formats[name]
         if lossy := tolerances.lossy(name):
-            formats[name] = _lossy_result(name, compared, lossy, metrics, signal, max(seen.preprocessing.size_hw))
+            formats[name] = _lossy_result(name, compared, lossy, metrics, signal, seen.side_px)
             continue
         rows = tuple(
             Row(image, kind, comparison, _problems(comparison, score_tolerance, box_tolerance_px))
             for image, kind, comparison in compared
         )
         formats[name] = FormatResult(rows, metric, _metric_problems(metrics, metric, tolerances.metric))
-    return Certificate(tolerances, signal, score_tolerance, metrics.name, metrics.reference, formats)
+    item = seen.preprocessing.item
+    return Certificate(tolerances, signal, score_tolerance, metrics.name, metrics.reference, formats, item)
 
 
 def _lossy_result(

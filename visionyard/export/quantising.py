@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from visionyard import events
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
 from visionyard.errors import DataError, ModelError
-from visionyard.export.formats import INPUT, ExportedFile
-from visionyard.transforms import PreprocessingSpec
+from visionyard.export.formats import ExportedFile
+from visionyard.transforms import Content, Preprocessing
 
 # Ranges of activations settle within a few dozen pictures; more only take time.
 CALIBRATION_IMAGE_COUNT = 64
@@ -58,14 +58,14 @@ def write_fp16(onnx_file: ExportedFile, folder: Path) -> ExportedFile:
 
 
 def write_int8(
-    onnx_file: ExportedFile, folder: Path, images: Iterable[np.ndarray], preprocessing: PreprocessingSpec
+    onnx_file: ExportedFile, folder: Path, images: Iterable[Content], preprocessing: Preprocessing
 ) -> ExportedFile:
     """Write `model-int8.onnx`: convolutions and matrix products in eight bits, scaled by what images bring about.
 
     Args:
         onnx_file: The float32 model.
         folder: Where the file goes.
-        images: Each (H, W, 3) uint8 RGB, such as the model was trained on; `CALIBRATION_IMAGE_COUNT` are enough.
+        images: Each (H, W, 3) uint8 RGB, or a row, as the model was trained on; `CALIBRATION_IMAGE_COUNT` are enough.
         preprocessing: The model's own.
 
     Raises:
@@ -104,8 +104,8 @@ def write_int8(
     return ExportedFile("onnx-int8", path, {**onnx_file.details, "calibration_images": reader.count})
 
 
-def calibration_images(dataset: Dataset) -> Iterator[np.ndarray]:
-    """Yield `CALIBRATION_IMAGE_COUNT` training images spread evenly, or all there are; one at a time.
+def calibration_images(dataset: DatasetVersion) -> Iterator[Content]:
+    """Yield `CALIBRATION_IMAGE_COUNT` training images, or rows, spread evenly, or all there are; one at a time.
 
     Raises:
         DataError: The train split is empty, or an image cannot be decoded.
@@ -115,14 +115,14 @@ def calibration_images(dataset: Dataset) -> Iterator[np.ndarray]:
         raise DataError(f"{dataset.folder}: the train split is empty; onnx-int8 is calibrated on it")
     chosen = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION_IMAGE_COUNT)).round().astype(int))
     for done, position in enumerate(chosen.tolist(), start=1):
-        yield dataset.image(dataset.sample("train", position))
-        events.progress(done, len(chosen), unit="image", label="calibrating onnx-int8")
+        yield dataset.content(dataset.sample("train", position))
+        events.progress(done, len(chosen), unit=dataset.item, label="calibrating onnx-int8")
 
 
 class _Calibration:
     """Hands ONNX Runtime one preprocessed image after the other (its `CalibrationDataReader`)."""
 
-    def __init__(self, images: Iterable[np.ndarray], preprocessing: PreprocessingSpec) -> None:
+    def __init__(self, images: Iterable[Content], preprocessing: Preprocessing) -> None:
         self._images = islice(images, CALIBRATION_IMAGE_COUNT)
         self._preprocessing = preprocessing
         self.count = 0
@@ -133,7 +133,7 @@ class _Calibration:
         if image is None:
             return None
         self.count += 1
-        return {INPUT: self._preprocessing.apply_all([image])[0]}
+        return {self._preprocessing.input_name: self._preprocessing.apply_all([image])[0]}
 
 
 def _named(model: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from visionyard import events
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import Dataset, DatasetVersion
 from visionyard.data.items import Split
 from visionyard.inference.bundle import Distribution, ReferenceStatistics
 from visionyard.inference.reference import FeatureReference
@@ -28,11 +28,12 @@ _DESCRIBED_SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 def reference_statistics(
-    dataset: Dataset, postprocessing: Postprocessing, predictions: Sequence[Prediction]
+    dataset: DatasetVersion, postprocessing: Postprocessing, predictions: Sequence[Prediction]
 ) -> ReferenceStatistics:
     """Describe the images of train and val, their labels, and the model's predictions on test.
 
-    Sizes and labels are taken from all items, what is measured of pixels from `SAMPLED_IMAGE_COUNT` spread evenly.
+    Sizes and labels are taken from all items, what is measured of pixels from `SAMPLED_IMAGE_COUNT` spread evenly. Of a
+    table there are labels and predictions alone: no one holds later rows against them.
 
     Args:
         dataset: The one the model was trained on.
@@ -45,6 +46,11 @@ def reference_statistics(
         for sample in dataset.samples(split):
             labels.update(sample.class_ids.tolist())
             sizes.append((sample.width, sample.height))
+    total = sum(labels.values())
+    mix = {name: round(labels[index] / total, _DIGITS) for index, name in enumerate(dataset.classes)} if total else {}
+    confidence = _confidence(postprocessing, predictions)
+    if not isinstance(dataset, Dataset):
+        return ReferenceStatistics(images={}, class_mix=mix, confidence=confidence)
     measured, groups = zip(*_pictures(dataset), strict=True)
     features, embedding = picture_references(measured, group_order(groups), groups=groups)
     threshold = confidence_threshold_of(postprocessing)
@@ -61,13 +67,10 @@ def reference_statistics(
         "brightness": values["brightness"],
         "contrast": values["contrast"],
     }
-    total = sum(labels.values())
     return ReferenceStatistics(
         images={name: distribution(column) for name, column in columns.items()},
-        class_mix={name: round(labels[index] / total, _DIGITS) for index, name in enumerate(dataset.classes)}
-        if total
-        else {},
-        confidence=_confidence(postprocessing, predictions),
+        class_mix=mix,
+        confidence=confidence,
         features=features,
         class_counts=class_counts,
         embedding=embedding,

@@ -30,6 +30,7 @@ from visionyard.inference.batch_parts import FileFormat, Tally, read_part, writi
 from visionyard.inference.bundle import Bundle
 from visionyard.inference.paths import Picture, prediction_to_json
 from visionyard.inference.predictor import Predictor
+from visionyard.transforms.specs import require_images
 
 SCHEMA_VERSION = 1
 PLAN, SUMMARY = "batch.json", "summary.json"
@@ -110,14 +111,16 @@ def predict_batch(
 
     Raises:
         ArtifactError: The bundle is incomplete or altered.
-        ConfigError: There is nothing to look at, or the target holds results of something else.
+        ConfigError: There is nothing to look at, the target holds results of something else, or the model is of
+            a table.
         StorageError: A store refused or timed out; running it again goes on.
     """
+    model = Bundle.open(bundle)
+    require_images(model.manifest.preprocessing)
     items = list_items(sources)
     count = settings.part_item_count
     parts = [items[start : start + count] for start in range(0, len(items), count)]
     addresses = [storage.join(target, f"part-{number:05d}.{settings.file_format}") for number in range(len(parts))]
-    model = Bundle.open(bundle)
     done = _go_on(target, _plan(model, sources, items, len(parts), settings))
     tally = Tally()
     done_items = resumed = 0

@@ -23,7 +23,7 @@ from visionyard.errors import ArtifactError, ConfigError
 from visionyard.inference.backends import Backend, load_backend
 from visionyard.inference.onnx_backend import OnnxOptions
 from visionyard.inference.reference import EmbeddingReference, FeatureReference
-from visionyard.transforms import Postprocessing, PreprocessingSpec
+from visionyard.transforms import Postprocessing, Preprocessing
 
 SCHEMA_VERSION = 1
 MANIFEST = "model.json"
@@ -80,7 +80,7 @@ class ReferenceStatistics(_Part):
 
     Attributes:
         images: `width_px`, `height_px`, `brightness` (mean luminance, 0 to 1), `contrast` (standard deviation of the
-            luminance, 0 to 0.5) over train and val.
+            luminance, 0 to 0.5) over train and val; empty for a table.
         class_mix: Share of each class among the labels of train and val; sums to 1, empty when there are no labels.
         confidence: Of the predictions on test at the bundle's own threshold; None when there were none.
         features: What is measured of each picture (visionyard.monitoring.features): of the picture itself over train
@@ -161,7 +161,7 @@ class BundleManifest(_Part):
     licence: str
     input: TensorInfo
     outputs: list[TensorInfo] = Field(min_length=1)
-    preprocessing: PreprocessingSpec
+    preprocessing: Preprocessing
     postprocessing: Postprocessing
     metrics: dict[str, float]
     dataset_digest: str

@@ -15,6 +15,7 @@ from visionyard.errors import ConfigError, MediaError
 from visionyard.geometry.outlines import mask_to_polygons
 from visionyard.inference.predictor import Predictor
 from visionyard.transforms import Classification, Detections, Prediction, load_image
+from visionyard.transforms.specs import require_images
 from visionyard.video.streaming import stream_frames
 
 TOP_COUNT = 5
@@ -127,9 +128,11 @@ def predict_paths(
         batch_size: Most images held at once.
 
     Raises:
-        ConfigError: A path does not exist, a folder has no image or video, or there is a video and PyAV is missing.
+        ConfigError: A path does not exist, a folder has no image or video, there is a video and PyAV is missing, or the
+            model is of a table.
         MediaError: A file is neither an image nor a video, or cannot be decoded.
     """
+    require_images(predictor.preprocessing)
     files = find_media(paths)
     for done, path in enumerate(files):
         events.progress(done, len(files), unit="file", label=path.name)

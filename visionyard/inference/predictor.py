@@ -11,19 +11,19 @@ from visionyard.errors import ShapeError
 from visionyard.inference.backends import Backend, TorchBackend
 from visionyard.inference.bundle import Bundle
 from visionyard.inference.choice import choose_format
-from visionyard.transforms import Detections, Placement, Postprocessing, Prediction, PreprocessingSpec
+from visionyard.transforms import Content, Detections, Placement, Postprocessing, Prediction, Preprocessing
 
 if TYPE_CHECKING:
     from visionyard.models.plugin import TrainedModel
 
 
 class Predictor:
-    """A model ready to look at images; also a context manager that closes its backend."""
+    """A model ready to look at images, or at rows of a table; also a context manager that closes its backend."""
 
     def __init__(
         self,
         backend: Backend,
-        preprocessing: PreprocessingSpec,
+        preprocessing: Preprocessing,
         postprocessing: Postprocessing,
         classes: Sequence[str],
     ) -> None:
@@ -31,7 +31,7 @@ class Predictor:
 
         Args:
             backend: Runs the tensors.
-            preprocessing: From image to input.
+            preprocessing: From image, or row, to input.
             postprocessing: From output to predictions.
             classes: Class names in the order of their ids.
         """
@@ -86,17 +86,17 @@ class Predictor:
 
     def predict(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence[Content],
         *,
         confidence_threshold: float | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
         batch_size: int = 8,
     ) -> list[Prediction]:
-        """Look at images.
+        """Look at images, or at rows.
 
         Args:
-            images: Each (H, W, 3) uint8 RGB, of any size.
+            images: Each (H, W, 3) uint8 RGB, of any size; or rows of a table, where the model is of one.
             confidence_threshold: For detections, in place of the spec's own, in [0, 1].
             iou_threshold: For detections, in place of the spec's own, in (0, 1].
             max_detections: For detections, in place of the spec's own, 1 or more.
@@ -107,6 +107,7 @@ class Predictor:
 
         Raises:
             ShapeError: An image is not (H, W, 3) uint8, or the model's output does not fit its specs.
+            DataError: A row lacks a column, or has a value of another kind.
         """
         predictions: list[Prediction] = []
         for start in range(0, len(images), batch_size):
@@ -122,10 +123,11 @@ class Predictor:
             )
         return predictions
 
-    def respond(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[Placement]]:
+    def respond(self, images: Sequence[Content]) -> tuple[list[np.ndarray], list[Placement]]:
         """Return the raw outputs for a batch of images, and where each lies in the input.
 
         Raises:
+            DataError: A row lacks a column, or has a value of another kind.
             ShapeError: An image is not (H, W, 3) uint8, or an output does not fit the specs and the classes.
         """
         batch, placements = self.preprocessing.apply_all(list(images))

@@ -1,6 +1,7 @@
 """Architectures: the plugin interface, the registry, and the plugins that come with Visionyard."""
 
 from visionyard.models.plugin import (
+    Examples,
     ModelPlugin,
     PluginInfo,
     Preset,
@@ -13,6 +14,7 @@ from visionyard.models.plugin import (
 from visionyard.models.registry import get_plugin, plugin_names
 
 __all__ = [
+    "Examples",
     "ModelPlugin",
     "PluginInfo",
     "Preset",

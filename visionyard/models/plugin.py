@@ -1,8 +1,8 @@
 """The interface of a model: what a plugin says of itself, and what the platform gives it for training.
 
-A plugin builds an architecture, trains it (by the platform's loop or its own), and says how images become its input
-and its output becomes predictions. Checkpoints, resuming, metrics, inference, export, parity and benchmark are the
-platform's.
+A plugin builds an architecture, trains it (by the platform's loop or its own), and says how images or rows of a table
+become its input and its output becomes predictions. Checkpoints, resuming, metrics, inference, export, parity and
+benchmark are the platform's.
 """
 
 from abc import ABC, abstractmethod
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from pydantic import ValidationError
 
 from visionyard.config import Section, describe_problems
-from visionyard.data.dataset import Dataset
-from visionyard.data.items import Task
+from visionyard.data.dataset import DatasetVersion
+from visionyard.data.items import LearnedTask, Split
 from visionyard.errors import ConfigError, ModelError
-from visionyard.transforms import Postprocessing, PreprocessingSpec
+from visionyard.transforms import Content, Postprocessing, Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,8 @@ class Preset:
 
     Attributes:
         description: What it is, in a few words.
-        image_size_px: Side of its square input.
-        batch_size: Images per optimizer step.
+        image_size_px: Side of its square input; 0 for a model of tables.
+        batch_size: Images, or rows, per optimizer step.
         learning_rate: Peak learning rate from scratch.
     """
 
@@ -57,7 +57,7 @@ class PluginInfo:
     """
 
     name: str
-    task: Task
+    task: LearnedTask
     description: str
     licence: str
     extra: str
@@ -73,7 +73,8 @@ class TrainingPlan:
     It goes into the checkpoint, so that the model can be built again from it alone.
 
     Attributes:
-        architecture: What `build` needs beyond the preset's name, such as the content of the user's own model file.
+        architecture: What `build` and `specs` need beyond the preset's name, such as the content of the user's own
+            model file, or what was fitted to the train split.
         weights: Where the training started from, as the user named it; empty from scratch.
     """
 
@@ -102,16 +103,29 @@ class TrainedModel:
     """A model ready to infer.
 
     Attributes:
-        module: Takes (B, 3, H, W) float32, gives one raw output tensor; in eval mode.
-        preprocessing: From image to input.
+        module: Takes (B, 3, H, W) float32, or (B, F) of rows, gives one raw output tensor; in eval mode.
+        preprocessing: From image, or row, to input.
         postprocessing: From output to predictions.
         classes: Class names in the order of their ids.
     """
 
     module: "nn.Module"
-    preprocessing: PreprocessingSpec
+    preprocessing: Preprocessing
     postprocessing: Postprocessing
     classes: list[str]
+
+
+class Examples(Protocol):
+    """What the platform's loop reads by place: a dataset version, or what a plugin made of it beforehand."""
+
+    def count(self, split: Split) -> int:
+        """Return the number of items in a split."""
+
+    def sample(self, split: Split, position: int) -> Any:
+        """Return one item of a split; its `class_ids` begin with its class."""
+
+    def content(self, sample: Any) -> Content:
+        """Return what `Recipe.augment` and `Recipe.preprocessing` take of it."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +137,15 @@ class Recipe:
         loss: From module output and (B,) int64 class ids to a scalar.
         augment: From a (H, W, 3) uint8 RGB image to a (3, h, w) float32 training input; draws from torch's global
             random state, which the loop seeds for each sample.
-        preprocessing: From image to input when validating.
+        preprocessing: From image to input when validating; None where `examples` give the input itself.
+        examples: What is read, with its splits train and val; None: the session's dataset.
     """
 
     module: "nn.Module"
     loss: "Callable[[Tensor, Tensor], Tensor]"
     augment: "Callable[[np.ndarray], Tensor]"
-    preprocessing: PreprocessingSpec
+    preprocessing: Preprocessing | None
+    examples: Examples | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +180,7 @@ class TrainingSession(Protocol):
     """
 
     plan: TrainingPlan
-    dataset: Dataset
+    dataset: DatasetVersion
     scratch: Path
     device: str
     loader_workers: int
@@ -222,6 +238,10 @@ class ModelPlugin(ABC):
         """Return what `build` needs beyond the preset's name, as plain values."""
         return {}
 
+    def fitted(self, dataset: DatasetVersion) -> dict[str, Any]:
+        """Return what `build` and `specs` need of the training data, as plain values; it joins `architecture`."""
+        return {}
+
     def check_plan(self, plan: TrainingPlan) -> list[str]:
         """Return what in a plan does not fit this model, one sentence each; none when all is well."""
         return []
@@ -251,8 +271,8 @@ class ModelPlugin(ABC):
         """Return the architecture with random weights, on the CPU."""
 
     @abstractmethod
-    def specs(self, plan: TrainingPlan, module: "nn.Module") -> tuple[PreprocessingSpec, Postprocessing]:
-        """Return how images become the module's input and its output predictions."""
+    def specs(self, plan: TrainingPlan, module: "nn.Module") -> tuple[Preprocessing, Postprocessing]:
+        """Return how images, or rows, become the module's input and its output predictions."""
 
     def inference_module(self, module: "nn.Module") -> "nn.Module":
         """Return a module in eval mode with one input and one output tensor, fit for tracing."""

@@ -9,6 +9,7 @@ from visionyard.models.plugin import ModelPlugin
 
 ENTRY_POINT_GROUP = "visionyard.models"
 _BUILT_IN = {
+    "tabular-classification": "visionyard.models.tabular:TabularClassification",
     "torchvision-classification": "visionyard.models.torchvision_classification:TorchvisionClassification",
     "yolo-classification": "visionyard.models.yolo:YoloClassification",
     "yolo-detection": "visionyard.models.yolo:YoloDetection",

@@ -23,7 +23,7 @@ const count = (value) => value.toLocaleString("en-GB");
 const plural = (value, word, words = `${word}s`) => `${count(value)} ${value === 1 ? word : words}`;
 const percent = (value, digits = 0) => (isKnown(value) ? `${(100 * value).toFixed(digits)}\u00a0%` : "–");
 const score = (value) => (isKnown(value) ? value.toFixed(3) : "–");
-const milliseconds = (value) => value.toFixed(value < 100 ? 1 : 0);
+const milliseconds = (value) => (value < 0.1 ? value.toPrecision(2) : value.toFixed(value < 100 ? 1 : 0));
 const bytes = (value) => (value >= 1e9 ? `${(value / 1e9).toFixed(2)} GB` : `${(value / 1e6).toFixed(1)} MB`);
 const words = (name) => name.replaceAll("_", " ");
 const short = (value) => {

@@ -16,7 +16,8 @@ from visionyard import events
 from visionyard.atomic import write_atomic
 from visionyard.config import PromotionConfig
 from visionyard.data.artifacts import read_manifest
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
+from visionyard.data.opening import open_folder
 from visionyard.errors import ArtifactError
 from visionyard.evaluation import evaluate, read_metrics, read_results
 from visionyard.inference import Bundle, Predictor
@@ -85,7 +86,7 @@ class _NewModel:
     def __init__(self, bundle: Path, checkpoint: Path, dataset: Path, evaluation: Path, benchmark: Path) -> None:
         self.bundle, self.checkpoint, self.evaluation = Bundle.open(bundle), checkpoint, evaluation
         self.digest = self.bundle.digest
-        self.dataset = Dataset(dataset)
+        self.dataset = open_folder(dataset)
         self.metrics = read_metrics(evaluation)
         self.task = self.dataset.task
         manifest = self.bundle.manifest
@@ -185,7 +186,7 @@ def _judge_against(new: _NewModel, registry: Registry, champion: ModelVersion, g
         )
 
 
-def _unseen_groups(dataset: Dataset, seen: set[str]) -> list[str]:
+def _unseen_groups(dataset: DatasetVersion, seen: set[str]) -> list[str]:
     """Return the test groups of which the champion has seen no image."""
     groups: dict[str, bool] = {}
     for sample in dataset.samples("test"):

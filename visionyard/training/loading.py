@@ -11,16 +11,17 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 from visionyard.data.dataset import Dataset
 from visionyard.data.items import Split
 from visionyard.data.streaming import StreamedDataset, epoch_order, share
-from visionyard.transforms import PreprocessingSpec
+from visionyard.models import Examples
+from visionyard.transforms import Content, Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Batches(IterableDataset["tuple[Tensor, Tensor]"]):
-    """One split as batches of images, (B, 3, height, width) float32, and class ids, (B,) int64.
+    """One split as batches of images, (B, 3, height, width) float32, or rows, (B, F), and class ids, (B,) int64.
 
-    Each image comes once an epoch, whatever the number of ranks and loader processes. Its random draws depend on seed,
+    Each item comes once an epoch, whatever the number of ranks and loader processes. Its random draws depend on seed,
     epoch and its position alone, not on what was drawn before it, so that a training resumed in the middle of an epoch
     goes on exactly as it would have.
 
@@ -31,9 +32,9 @@ class Batches(IterableDataset["tuple[Tensor, Tensor]"]):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Examples,
         split: Split,
-        transform: "Callable[[np.ndarray], Tensor]",
+        transform: "Callable[[Content], Tensor]",
         *,
         batch_size: int,
         seed: int,
@@ -82,12 +83,18 @@ class Batches(IterableDataset["tuple[Tensor, Tensor]"]):
     def _batches(self) -> list[np.ndarray]:
         """Return the positions of each batch of the epoch."""
         if self._is_shuffled:
-            order = epoch_order(self._dataset.image_sizes(self._split), seed=self._seed, epoch=self.epoch)
+            order = epoch_order(self._sizes(), seed=self._seed, epoch=self.epoch)
         else:
             order = np.arange(self._dataset.count(self._split))
         mine = share(order, rank=self._rank, world_size=self._world_size)
         ends = np.arange(1, len(self)) * self._batch_size
         return np.split(mine, ends) if len(mine) else []
+
+    def _sizes(self) -> np.ndarray:
+        """Return the bytes of each item, (N,) int64: images lie in shards, which are read in runs; all else at hand."""
+        if isinstance(self._dataset, Dataset):
+            return self._dataset.image_sizes(self._split)
+        return np.ones(self._dataset.count(self._split), np.int64)
 
     def _load(self, positions: list[int], seeds: np.ndarray) -> "tuple[Tensor, Tensor]":
         loaded = []
@@ -96,9 +103,9 @@ class Batches(IterableDataset["tuple[Tensor, Tensor]"]):
         with torch.random.fork_rng(devices=[]):
             for position in positions:
                 sample = self._dataset.sample(self._split, position)
-                image = self._dataset.image(sample)
+                content = self._dataset.content(sample)
                 torch.default_generator.manual_seed(int(seeds[position]))
-                loaded.append((self._transform(image), int(sample.class_ids[0])))
+                loaded.append((self._transform(content), int(sample.class_ids[0])))
         images, class_ids = default_collate(loaded)
         return images, class_ids
 
@@ -106,13 +113,13 @@ class Batches(IterableDataset["tuple[Tensor, Tensor]"]):
 class Preprocess:
     """A preprocessing spec as a transform that can be sent to loader processes."""
 
-    def __init__(self, spec: PreprocessingSpec) -> None:
+    def __init__(self, spec: Preprocessing) -> None:
         """Apply `spec`."""
         self._spec = spec
 
-    def __call__(self, image: np.ndarray) -> "Tensor":
+    def __call__(self, content: Content) -> "Tensor":
         """Return the (3, height, width) float32 tensor of an image."""
-        return torch.from_numpy(self._spec.apply(image)[0])
+        return torch.from_numpy(self._spec.apply(content)[0])
 
 
 def make_loader(batches: Batches, *, workers: int) -> "DataLoader[Any]":

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +18,7 @@ from visionyard.errors import NotANumberError
 from visionyard.models import Recipe, TrainingState
 from visionyard.training.loading import Batches, Preprocess, make_loader
 from visionyard.training.session import Session
+from visionyard.transforms import Content
 
 # A kill loses at most this much work.
 CHECKPOINT_INTERVAL_S = 60.0
@@ -55,7 +55,8 @@ class _Loop:
             cpu=session.device == "cpu", mixed_precision=None if plan.mixed_precision == "no" else plan.mixed_precision
         )
         self.train_batches = self._batches("train", recipe.augment, is_shuffled=True)
-        val_batches = self._batches("val", Preprocess(recipe.preprocessing), is_shuffled=False)
+        looked_at = Preprocess(recipe.preprocessing) if recipe.preprocessing is not None else torch.from_numpy
+        val_batches = self._batches("val", looked_at, is_shuffled=False)
         self.train_loader = make_loader(self.train_batches, workers=session.loader_workers)
         self.val_loader = make_loader(val_batches, workers=session.loader_workers)
         self.batch_count = len(self.train_batches)
@@ -69,10 +70,10 @@ class _Loop:
         self.loss_sum = 0.0
         self.saved_at = time.monotonic()
 
-    def _batches(self, split: Split, transform: Callable[[np.ndarray], torch.Tensor], *, is_shuffled: bool) -> Batches:
+    def _batches(self, split: Split, transform: Callable[[Content], torch.Tensor], *, is_shuffled: bool) -> Batches:
         plan = self.session.plan
         return Batches(
-            self.session.dataset,
+            self.recipe.examples or self.session.dataset,
             split,
             transform,
             batch_size=plan.batch_size,

@@ -1,14 +1,16 @@
 """From what the user set to what is trained: every value settled, every mistake told at once."""
 
 from visionyard.config import ModelConfig, TrainingConfig
-from visionyard.data.items import Task
+from visionyard.data.items import LearnedTask
 from visionyard.errors import ConfigError
 from visionyard.models import TrainingPlan, get_plugin, plugin_names
 from visionyard.models.registry import ENTRY_POINT_GROUP
 from visionyard.stage_resources import held_resources
 
 
-def make_plan(model: ModelConfig, training: TrainingConfig, *, task: Task | None, classes: list[str]) -> TrainingPlan:
+def make_plan(
+    model: ModelConfig, training: TrainingConfig, *, task: LearnedTask | None, classes: list[str]
+) -> TrainingPlan:
     """Return the settled plan of a training.
 
     Args:
@@ -58,10 +60,15 @@ def make_plan(model: ModelConfig, training: TrainingConfig, *, task: Task | None
     return plan
 
 
-def _way_out(task: Task) -> str:
+def _way_out(task: LearnedTask) -> str:
     names = [name for name in plugin_names() if get_plugin(name).info.task == task]
     if names:
         return f"choose {' or '.join(names)}"
+    if task == "table_regression":
+        return (
+            "no plugin learns numbers of a table: make classes of the target (task: classification in the schema "
+            f"file), or install a plugin that does (entry point {ENTRY_POINT_GROUP})"
+        )
     return (
         f"no plugin learns {task}: label boxes or classes instead, or install a plugin that does (entry point "
         f"{ENTRY_POINT_GROUP})"

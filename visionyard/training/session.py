@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard import events
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
 from visionyard.errors import NotANumberError
 from visionyard.models import Recipe, TrainingPlan, TrainingState
 from visionyard.training.checkpoint import CheckpointStore, restore_random_states
@@ -29,7 +29,7 @@ class Session:
     """
 
     plan: TrainingPlan
-    dataset: Dataset
+    dataset: DatasetVersion
     scratch: Path
     device: str
     loader_workers: int

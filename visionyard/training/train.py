@@ -2,14 +2,14 @@
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from visionyard import events
 from visionyard.atomic import atomic_folder
 from visionyard.config import ModelConfig, TrainingConfig
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import DatasetVersion
 from visionyard.data.leaks.audit import leak_summary
 from visionyard.data.streaming import open_dataset
 from visionyard.digests import code_digest, digest_of
@@ -97,7 +97,7 @@ def train_model(
 
     Raises:
         ConfigError: A setting does not fit the model or the data.
-        DataError: The split leaks, or has no training or validation images.
+        DataError: The split leaks, or has no training or validation items.
         ModelError: The weights to start from do not fit.
         NotANumberError: The loss is no longer a number.
     """
@@ -105,7 +105,8 @@ def train_model(
     events.progress(0, None, unit="", label="loading the data and the model")
     version = open_dataset(dataset)
     _check_dataset(version, allow_leak=allow_leak)
-    plan = make_plan(model, training, task=version.task, classes=version.classes)
+    plan = make_plan(model, training, task=version.learns, classes=version.classes)
+    plan = replace(plan, architecture={**plan.architecture, **get_plugin(model.name).fitted(version)})
     device = choose_device(training.device)
     config_digest = digest_of({**plan.to_json(), "code_digest": code_digest()})
     store = CheckpointStore(
@@ -159,7 +160,7 @@ def _write(store: CheckpointStore, plan: TrainingPlan, target: Path, *, device: 
     return report
 
 
-def _check_dataset(dataset: Dataset, *, allow_leak: bool) -> None:
+def _check_dataset(dataset: DatasetVersion, *, allow_leak: bool) -> None:
     for split in ("train", "val"):
         if not dataset.count(split):
             raise DataError(f"{dataset.folder}: the {split} split is empty; prepare the dataset with more data")

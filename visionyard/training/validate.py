@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from visionyard.data.dataset import Dataset
+from visionyard.data.opening import open_folder
 from visionyard.digests import code_digest
 from visionyard.errors import ArtifactError
 from visionyard.evaluation import EvaluationReport, evaluate
@@ -31,11 +31,11 @@ def validate_model(
         DataError: The test split has nothing to judge by.
     """
     trained, info = load_trained_model(checkpoint)
-    version = Dataset(dataset)
+    version = open_folder(dataset)
     if info.dataset_digest != version.digest:
         raise ArtifactError(
             f"{checkpoint}: trained on dataset {info.dataset_digest[:12]}, but {dataset} is {version.digest[:12]}; "
-            "its test images may have been trained on: judge it on its own dataset"
+            "its test split may have been trained on: judge it on its own dataset"
         )
     lineage = {
         "model": f"{info.plan.model_name} {info.plan.preset}",

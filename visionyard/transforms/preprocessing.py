@@ -1,9 +1,10 @@
 """The preprocessing spec: how an image becomes a model's input, written into the bundle and run by every consumer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from visionyard.errors import ShapeError
+from visionyard.transforms.images import decode_image
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class PreprocessingSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    item: ClassVar[str] = "image"
+    input_name: ClassVar[str] = "images"
+
     resize: Literal["letterbox", "shorter_side_crop", "stretch"]
     size_hw: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     interpolation: Literal["bilinear", "bilinear_antialias"]
@@ -103,7 +108,20 @@ class PreprocessingSpec(BaseModel):
         tensor = np.empty((3, *self.size_hw), np.float32)
         return tensor, self._write(image, tensor)
 
-    def apply_all(self, images: list[np.ndarray]) -> tuple[np.ndarray, list[Placement]]:
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the model's input without the batch."""
+        return (3, *self.size_hw)
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """Return the pixels of an encoded image; errors as `visionyard.transforms.decode_image`."""
+        return decode_image(data)
+
+    def neutral(self) -> np.ndarray:
+        """Return a grey image of the input's size."""
+        return np.full((*self.size_hw, 3), 127, np.uint8)
+
+    def apply_all(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Placement]]:
         """Turn images into one batch, (N, 3, height, width) float32, with their placements; errors as in `apply`."""
         batch = np.empty((len(images), 3, *self.size_hw), np.float32)
         return batch, [self._write(image, tensor) for image, tensor in zip(images, batch, strict=True)]

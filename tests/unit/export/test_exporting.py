@@ -111,12 +111,12 @@ def test_figures_handed_in_are_the_figures_told(
 def test_without_parity_there_is_no_bundle(
     tiny_dataset: Callable[..., Path], tiny_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(module: Any, size_hw: tuple[int, int], folder: Path, *, opset: int) -> Any:
+    def wrong(module: Any, shape: tuple[int, ...], folder: Path, **options: Any) -> Any:
         import torch
 
         with torch.no_grad():
             module.head.weight *= 1.01
-            file = write_onnx(module, size_hw, folder, opset=opset)
+            file = write_onnx(module, shape, folder, **options)
             module.head.weight /= 1.01
         return file
 
@@ -186,7 +186,7 @@ def test_same_model_same_bytes(
 
 
 def test_torchscript_tells_nothing_of_the_machine(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
-    file = write_torchscript(tiny_model("detection").module, (96, 96), tmp_path, opset=18)
+    file = write_torchscript(tiny_model("detection").module, (3, 96, 96), tmp_path, opset=18)
 
     with zipfile.ZipFile(file.path) as archive:
         assert all(b"site-packages" not in archive.read(name) for name in archive.namelist())
@@ -197,7 +197,7 @@ def test_torchscript_tells_nothing_of_the_machine(tiny_model: Callable[..., Any]
 def test_onnx_has_the_names_of_the_contract(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     import onnx
 
-    model = onnx.load(write_onnx(tiny_model("detection").module, (96, 96), tmp_path, opset=17).path)
+    model = onnx.load(write_onnx(tiny_model("detection").module, (3, 96, 96), tmp_path, opset=17).path)
 
     (images,), (output,) = model.graph.input, model.graph.output
     sizes = [axis.dim_param or axis.dim_value for axis in images.type.tensor_type.shape.dim]

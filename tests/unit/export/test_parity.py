@@ -114,7 +114,7 @@ def test_an_honest_export_passes_and_says_on_what(
     tmp_path: Path,
 ) -> None:
     trained, dataset = tiny_model("detection", sureness=sureness), Dataset(tiny_dataset("detection"))
-    file = write(trained.module, (96, 96), tmp_path, opset=18)
+    file = write(trained.module, (3, 96, 96), tmp_path, opset=18)
     candidate = Predictor(
         load_backend(file.format, file.path), trained.preprocessing, trained.postprocessing, trained.classes
     )
@@ -142,7 +142,7 @@ def test_a_format_that_holds_only_one_image_is_refused(
             return self.inner(images).reshape(len(images), 6, -1)  # traced: the batch of 1 becomes a constant
 
     trained, dataset = tiny_model("detection"), Dataset(tiny_dataset("detection"))
-    file = write_torchscript(OneImage(trained.module).eval(), (96, 96), tmp_path, opset=18)
+    file = write_torchscript(OneImage(trained.module).eval(), (3, 96, 96), tmp_path, opset=18)
     candidate = Predictor(
         load_backend(file.format, file.path), trained.preprocessing, trained.postprocessing, trained.classes
     )
@@ -185,9 +185,9 @@ def test_odd_images_are_odd() -> None:
     image = np.zeros((60, 90, 3), np.uint8)
     image[:10, :, 0] = 255  # a red bar at the top
 
-    shapes = {case.kind: case.image.shape for case in odd_cases("a", image)}
-    turned = next(case.image for case in odd_cases("a", image) if case.kind == "exif")
-    grey = next(case.image for case in odd_cases("a", image) if case.kind == "grey")
+    shapes = {case.kind: case.content.shape for case in odd_cases("a", image)}
+    turned = next(case.content for case in odd_cases("a", image) if case.kind == "exif")
+    grey = next(case.content for case in odd_cases("a", image) if case.kind == "grey")
 
     assert shapes == {
         "tall": (60, 20, 3),
@@ -198,7 +198,7 @@ def test_odd_images_are_odd() -> None:
     }
     assert turned[:, -5:, 0].mean() > 200  # turned right: the bar at the top is at the right
     assert (grey[..., 0] == grey[..., 2]).all()
-    assert next(case.image.shape for case in odd_cases("b", np.zeros((1, 1, 3), np.uint8))) == (1, 1, 3)
+    assert next(case.content.shape for case in odd_cases("b", np.zeros((1, 1, 3), np.uint8))) == (1, 1, 3)
 
 
 def test_real_images_are_spread_over_the_split(tiny_dataset: Callable[..., Path]) -> None:

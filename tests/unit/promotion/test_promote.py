@@ -258,3 +258,38 @@ def test_a_damaged_watermark_is_named(tmp_path: Path):
             read_watermark(str(tmp_path), "squares")
     with pytest.raises(ConfigError, match="store is empty"):
         read_watermark("", "squares")
+
+
+def test_models_of_a_table_are_compared_row_by_row(
+    registry: Registry, table_dataset: Path, table_checkpoint: Path, tmp_path: Path
+):
+    from visionyard.data.tables import TableDataset
+    from visionyard.evaluation import evaluate
+    from visionyard.export import Origin, Tolerances, export_trained
+    from visionyard.inference import Bundle, Predictor
+    from visionyard.training import load_trained_model
+
+    dataset = TableDataset(table_dataset)
+    for name in ("wrong", "right"):
+        folder = tmp_path / name
+        folder.mkdir()
+        trained, _ = load_trained_model(table_checkpoint)
+        if name == "wrong":
+            last = trained.module.head[-1]
+            last.weight.data, last.bias.data = -last.weight.data, -last.bias.data
+        origin = Origin(name, "tabular-classification", "small", "Apache-2.0", dataset.digest, "c" * 64, "e" * 64, {})
+        tolerances = Tolerances(score=0.001, metric=0.001)
+        export_trained(trained, origin, dataset, folder / "bundle", formats=["onnx"], opset=18, tolerances=tolerances)
+        thresholds = {"confidence_threshold": 0.25, "iou_threshold": 0.5}
+        evaluate(Predictor.from_model(trained), dataset, folder / "evaluation", **thresholds, lineage={}, curves=[])
+        (folder / "benchmark").mkdir()
+        speed = {"bundle_digest": Bundle.open(folder / "bundle").digest, "fastest": {"p95_ms": 0.1}}
+        write_manifest(folder / "benchmark", "benchmark", speed, name="benchmark.json")
+        (folder / "dataset").symlink_to(table_dataset)
+        (folder / "checkpoint").symlink_to(table_checkpoint)
+    assert _Run(tmp_path / "wrong").promote(tmp_path / "first").judgement.verdict == "promote"
+    found = _Run(tmp_path / "right").promote(tmp_path / "second").judgement
+    assert (found.verdict, found.champion) == ("promote", pytest.approx(1 - found.challenger))
+    verdict = read_verdict(tmp_path / "second")
+    assert verdict["statistics"]["groups"] == dataset.count("test"), "each row is a group of its own"
+    assert _Run(tmp_path / "wrong").promote(tmp_path / "third").judgement.verdict == "reject"

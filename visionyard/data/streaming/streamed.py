@@ -9,14 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from visionyard import events
-from visionyard.data.dataset import Dataset, Sample
+from visionyard.data.dataset import Dataset, DatasetVersion, Sample
 from visionyard.data.items import Split
+from visionyard.data.opening import open_folder
 from visionyard.data.shards import Blob
 from visionyard.data.streaming.folder_copy import FolderCopy
 from visionyard.data.streaming.node_cache import LIMIT_VARIABLE, NodeCache
 from visionyard.data.streaming.order import WINDOW_BYTES
 from visionyard.data.streaming.read_ahead import AHEAD_BYTES, ReadAhead
 from visionyard.data.streaming.runs import Runs
+from visionyard.data.tables.ingest import KIND as TABLE_KIND
 from visionyard.data.versions import is_version_address, open_version
 from visionyard.digests import sha256_bytes
 from visionyard.errors import ArtifactError, ConfigError, StorageError
@@ -163,14 +165,14 @@ class StreamedDataset(Dataset):
         self._cache.add(self._runs.name(run), lambda: self._fetch(run), is_waiting=False)
 
 
-def open_dataset(address: str | Path) -> Dataset:
+def open_dataset(address: str | Path) -> DatasetVersion:
     """Open a dataset version where it lies: a folder, a version in a store, or a dataset folder in a store.
 
     Args:
         address: A path, `<store>@<name>:<tag>`, `<store>@<id>`, or the address of a dataset folder.
 
     Raises:
-        ArtifactError: It is incomplete, damaged or of an unknown version.
+        ArtifactError: It is incomplete, damaged or of an unknown version, or a table in a store.
         ConfigError: The address names no version, or the node's cache is too small.
         StorageError: There is none, or the store refused or timed out.
     """
@@ -179,7 +181,9 @@ def open_dataset(address: str | Path) -> Dataset:
     if is_version_address(text):
         source = open_version(text)
     elif is_local(text):
-        return Dataset(local_path(text))
+        return open_folder(local_path(text))
     else:
         source = FolderCopy(text)
+    if source.info.get("task") == TABLE_KIND:
+        raise ArtifactError(f"{shown(text)}: a table is not read from afar; copy its dataset version to a folder first")
     return StreamedDataset(source, name=shown(text), cache=NodeCache.of_node())

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from visionyard.data.tables.profiles import FALSE_WORDS, NUMBER, TRUE_WORDS
 from visionyard.data.tables.schema import ColumnType
+from visionyard.transforms.rows import FALSE_WORDS, NUMBER, TRUE_WORDS
 
 
 def as_plain(values: Any, missing: Sequence[str]) -> Any | None:

@@ -16,7 +16,7 @@ batches: for the types, then to store it.
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,10 @@ def _schema(
             )
         values: Iterable[str] = (given or _categories(profile, shown)) if shown == "categorical" else ()
         role = _role(name, target, rules)
-        columns.append(Column(name, shown, role, evidence, tuple(sorted(values)), profile.missing_count))
+        column = Column(name, shown, role, evidence, tuple(sorted(values)), profile.missing_count)
+        if rule is not None:
+            column = replace(column, minimum=rule.min, maximum=rule.max)
+        columns.append(column)
         _note_oddities(profile, columns[-1], table.files[0].name, problems)
     if not any(column.role == "target" for column in columns):
         raise ConfigError(f"data.target = {target!r}: the column has no type that can be learnt")
@@ -232,7 +235,7 @@ def _with_task(columns: list[Column], rules: SchemaFile, profile: Profile) -> Ta
             raise ConfigError(f"task = 'classification': the target {target.name!r} has too many different values")
         values = target.values or tuple(sorted(_categories(profile, target.type)))
         columns[position] = Column(target.name, "categorical", "target", target.evidence, values, target.missing_count)
-    return TableSchema(task, tuple(columns))
+    return TableSchema(task, tuple(columns), tuple(rules.missing))
 
 
 def _categories(profile: Profile, shown: ColumnType) -> set[str]:

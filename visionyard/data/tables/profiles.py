@@ -4,12 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visionyard.data.tables.schema import ColumnType
+from visionyard.transforms.rows import FALSE_WORDS, NUMBER, TRUE_WORDS
 
-# RE2, which Arrow uses, takes time linear in the text.
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _LEADING_ZERO = r"^[+-]?0\d"
 _DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
-TRUE_WORDS, FALSE_WORDS = ("true", "yes", "t", "y"), ("false", "no", "f", "n")
 _BOOLEAN_PAIRS = tuple({true, false} for true, false in zip(TRUE_WORDS, FALSE_WORDS))
 # A column of numbers may hold a few texts, as of a broken sensor; more of them, and it is no column of numbers.
 _NUMBER_SHARE = 0.95

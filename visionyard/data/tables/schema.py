@@ -33,6 +33,7 @@ Role = Literal["feature", "target", "group", "split", "ignored"]
 # Excel, R, pandas and SQL. The bare word None is left to the data: in some it is a category.
 USUAL_MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "?")
 MANIFEST_KEY = "schema"
+_BOUNDS = ("minimum", "maximum")
 
 
 class ColumnRules(Section):
@@ -92,6 +93,8 @@ class Column:
         evidence: What showed its type, for a person.
         values: Categories in the order of their ids, sorted; empty for other types.
         missing_count: Rows without a value.
+        minimum: Least number that counts as one, by the schema file; None: any.
+        maximum: Greatest number that counts as one, by the schema file; None: any.
     """
 
     name: str
@@ -100,10 +103,17 @@ class Column:
     evidence: str
     values: tuple[str, ...] = ()
     missing_count: int = 0
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; bounds only where there are any."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if not (name in _BOUNDS and value is None)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the column that `asdict` described."""
+        """Return the column that `to_json` described."""
         return cls(**{**values, "values": tuple(values["values"])})
 
     @property
@@ -119,10 +129,12 @@ class TableSchema:
     Attributes:
         task: What is learnt of the target.
         columns: One of them has the role `target`.
+        missing: Texts that stand for a missing value.
     """
 
     task: TableTask
     columns: tuple[Column, ...]
+    missing: tuple[str, ...] = USUAL_MISSING
 
     @property
     def target(self) -> Column:
@@ -139,13 +151,15 @@ class TableSchema:
         return next((column for column in self.columns if column.role == role), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {"task": self.task, "columns": [asdict(column) for column in self.columns]}
+        """Return plain values; the missing marks only where they are not the usual ones."""
+        values = {"task": self.task, "columns": [column.to_json() for column in self.columns]}
+        return values if self.missing == USUAL_MISSING else {**values, "missing": list(self.missing)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the schema that `to_json` described."""
-        return cls(values["task"], tuple(Column.from_json(column) for column in values["columns"]))
+        columns = tuple(Column.from_json(column) for column in values["columns"])
+        return cls(values["task"], columns, tuple(values.get("missing", USUAL_MISSING)))
 
 
 def load_schema_file(path: Path) -> SchemaFile:

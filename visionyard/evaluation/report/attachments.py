@@ -23,6 +23,8 @@ def read_training(folder: Path) -> dict[str, Any]:
     """
     values = _read(folder / _TRAINING, "train")
     plan = {name: values["plan"][name] for name in _PLAN_FACTS if values["plan"].get(name) not in {None, ""}}
+    if not plan.get("image_size_px"):  # of a model of tables
+        plan.pop("image_size_px", None)
     return {**plan, "device": values["device"], "best_epoch": values["best_epoch"]}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard.atomic import write_atomic
-from visionyard.data.dataset import Dataset
+from visionyard.data.opening import open_folder
 from visionyard.errors import ArtifactError
 from visionyard.evaluation.evaluate import read_curves, read_metrics
 from visionyard.evaluation.report.attachments import (
@@ -59,7 +59,7 @@ def build_report(
         ArtifactError: A folder is incomplete or of an unknown version, or the evaluation is of another dataset version.
         DataError: An image of the dataset version cannot be decoded.
     """
-    version = Dataset(dataset)
+    version = open_folder(dataset)
     metrics = read_metrics(evaluation)
     if metrics["dataset_digest"] != version.digest:
         raise ArtifactError(
@@ -70,6 +70,7 @@ def build_report(
     content = {
         "title": title or facts.get("bundle", _DEFAULT_TITLE),
         "task": metrics["task"],
+        "item": version.item,
         "classes": metrics["classes"],
         "metrics": metrics,
         "data": dataset_part(version),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from visionyard.data.artifacts import read_problems
-from visionyard.data.dataset import Dataset, Sample
+from visionyard.data.dataset import Dataset, DatasetVersion, Sample
 from visionyard.data.items import SPLITS, Problem
 from visionyard.evaluation.report.pictures import thumbnails
 
@@ -20,8 +20,8 @@ _LISTED_PROBLEMS = 100
 _LISTED_GROUPS = 300
 
 
-def dataset_part(dataset: Dataset) -> dict[str, Any]:
-    """Return what the page says of a dataset version.
+def dataset_part(dataset: DatasetVersion) -> dict[str, Any]:
+    """Return what the page says of a dataset version; of a table without examples, which the test rows are enough of.
 
     Raises:
         DataError: An example image cannot be decoded.
@@ -39,14 +39,14 @@ def dataset_part(dataset: Dataset) -> dict[str, Any]:
         "splits": {split: items[split] for split in SPLITS},
         "label_counts": [[labels[class_id, split] for split in SPLITS] for class_id in range(len(dataset.classes))],
         "groups": _group_table(groups),
-        "examples": _examples(dataset),
+        "examples": _examples(dataset) if isinstance(dataset, Dataset) else [],
         "problems": _problem_table(read_problems(dataset.folder)),
-        "leak": _leak(dataset),
+        "leak": _leak(dataset) if isinstance(dataset, Dataset) else dataset.info["leak"],
         "hidden": _hidden(dataset),
     }
 
 
-def _hidden(dataset: Dataset) -> str:
+def _hidden(dataset: DatasetVersion) -> str:
     """Return what was hidden in the images before they were stored, in words; empty when nothing was to be."""
     parts: list[dict[str, Any]] = list(dataset.info.get("anonymization", {}).values())
     if not parts:

@@ -1,5 +1,5 @@
 // Test images: cards that can be filtered and sorted, and a viewer. State stands in the address (#filter=wrong&sort=...),
-// except inside a frame, whose history belongs to the page around it.
+// except inside a frame, whose history belongs to the page around it. Rows of a table stand in one.
 
 const SORTS = {
   worst: { name: "worst first", valueOf: null },
@@ -14,6 +14,9 @@ const FIRST_CARDS = 30;
 const MOST_LABELLED_BOXES = 40;
 const isFramed = window.self !== window.top;
 
+// What people call what was looked at: image, or row.
+const itemWord = () => content.item;
+const capital = (text) => text.replace(/^./, (letter) => letter.toUpperCase());
 const negative = (value) => (value === null ? null : -value);
 const when = ({ timestamp_s: time }) => (time === null ? "" : ` · ${time.toFixed(1)} s`);
 
@@ -61,14 +64,23 @@ function gallery({ task, classes, metrics, images }) {
   const labels = metrics.confusion_matrix.labels;
   const state = { ...DEFAULTS };
   const listeners = [];
-  const list = h("ul", { class: "cards" });
+  const isTable = content.item === "row";
+  const names = images.columns ?? [];
+  const list = h(isTable ? "tbody" : "ul", { class: isTable ? null : "cards" });
   const shown = h("p", { class: "shown", "aria-live": "polite" });
   const moreButton = h("button", { type: "button", onclick: () => { isWhole = true; update(); } });
   const more = h("p", { class: "more" }, moreButton);
   let visible = [], isWhole = false;
 
   const viewer = imageViewer(task, classes, () => visible);
-  const cards = new Map(images.shown.map((image) => [image, h("li", null,
+  const line = (image) => h("tr", { "data-key": image.key },
+    h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: () => viewer(image) },
+      verdict(image.is_right, image.is_right ? "✓" : "✗"), ` ${image.key}`)),
+    h("td", null, classes[image.truth]),
+    h("td", null, h("span", { class: image.is_right ? null : "bad" }, classes[image.found[0][0]])),
+    h("td", { class: "number" }, percent(image.found[0][1])),
+    names.map((name) => h("td", { class: typeof image.values[name] === "number" ? "number" : null }, shownValue(image.values[name]))));
+  const cards = new Map(images.shown.map((image) => [image, isTable ? line(image) : h("li", null,
     h("button", { type: "button", class: "card", "data-key": image.key, onclick: () => viewer(image) },
       picture(image, task === "detection" ? boxesOf(image) : []),
       caption(h("span", { class: `verdict ${image.is_right ? "good" : "bad"}` }, toldOf(image, classes)), image)))]));
@@ -86,7 +98,8 @@ function gallery({ task, classes, metrics, images }) {
     visible = images.shown.filter(passes);
     if (valueOf) visible.sort((a, b) => (valueOf(a) ?? Infinity) - (valueOf(b) ?? Infinity));
     const first = isWhole ? visible : visible.slice(0, FIRST_CARDS);
-    const none = h("li", { class: "none" }, "No image fits this choice.");
+    const told = `No ${itemWord()} fits this choice.`;
+    const none = isTable ? h("tr", null, h("td", { colspan: 4 + names.length }, told)) : h("li", { class: "none" }, told);
     list.replaceChildren(...(visible.length ? first.map((image) => cards.get(image)) : [none]));
     more.hidden = first.length === visible.length;
     moreButton.textContent = `Show ${visible.length - first.length} more`;
@@ -96,7 +109,7 @@ function gallery({ task, classes, metrics, images }) {
   };
   const shownText = () => {
     const all = images.shown.length < images.total
-      ? `${images.shown.length} on this page (of ${count(images.total)} test images)` : plural(images.total, "test image");
+      ? `${images.shown.length} on this page (of ${count(images.total)} test ${itemWord()}s)` : plural(images.total, `test ${itemWord()}`);
     if (!state.cell) return [`${visible.length} of ${all}`];
     const [truth, said] = state.cell.split("-").map((id) => labels[id]);
     return [`${visible.length} of ${all}, with truth “${truth}” and prediction “${said}” · `,
@@ -105,7 +118,10 @@ function gallery({ task, classes, metrics, images }) {
   const start = () => update(stateOf(location.hash, classes, labels.length));
   window.addEventListener("hashchange", start);
   const tools = galleryTools({ isDetection: task === "detection", classes, images, update, listeners, list });
-  return { elements: [tools, shown, list, more], update, listeners, start };
+  const headings = ["Row", "Truth", "Prediction", "Probability", ...names].map((name) => h("th", { scope: "col" }, name));
+  const whole = isTable && h("div", { class: "scroll panel", tabindex: 0, role: "region", "aria-label": "Test rows" },
+    h("table", null, h("thead", null, h("tr", null, headings)), list));
+  return { elements: [tools, shown, whole || list, more], update, listeners, start };
 }
 
 function galleryTools({ isDetection, classes, images, update, listeners, list }) {
@@ -127,7 +143,7 @@ function galleryTools({ isDetection, classes, images, update, listeners, list })
   };
   const sorts = Object.entries(SORTS).filter(([name]) => isDetection || !name.endsWith("iou"));
   return h("div", { class: "tools" },
-    h("span", { class: "switch", role: "group", "aria-label": "Which images" }, choice("all", `All ${images.shown.length}`),
+    h("span", { class: "switch", role: "group", "aria-label": `Which ${itemWord()}s` }, choice("all", `All ${images.shown.length}`),
       choice("right", `Right ${right}`), choice("wrong", `Wrong ${images.shown.length - right}`)),
     menu("class", "Class", [["", "any"], ...classes.map((name) => [name, name])]),
     menu("sort", "Sort", sorts.map(([name, sort]) => [name, sort.name])),
@@ -147,7 +163,7 @@ function imageViewer(task, classes, visible) {
     dialog.onkeydown = ({ key }) => step({ ArrowRight: 1, ArrowLeft: -1 }[key] ?? NaN);
     dialog.replaceChildren(
       h("div", { class: "bar-top" }, h("strong", { class: image.is_right ? "good" : "bad" }, toldOf(image, classes)),
-        move(-1, "←", "Previous image"), move(1, "→", "Next image"),
+        move(-1, "←", `Previous ${itemWord()}`), move(1, "→", `Next ${itemWord()}`),
         h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close")),
       h("div", { class: "body" }, content(image, classes)));
     if (!dialog.open) dialog.showModal();
@@ -156,8 +172,10 @@ function imageViewer(task, classes, visible) {
   return open;
 }
 
-const about = (image) => facts([["File", image.source + when(image)], ["Group", image.group],
-  ["Size", `${image.width} × ${image.height} px`]]);
+const about = (image) => facts([[image.values ? "Row" : "File", image.source + when(image)], ["Group", image.group],
+  !image.values && ["Size", `${image.width} × ${image.height} px`]].filter(Boolean));
+const shownValue = (value) => (value === null ? "–" : typeof value === "number" ? short(value) : String(value));
+const valuesOf = ({ values }) => facts(content.images.columns.map((name) => [name, shownValue(values[name])]));
 
 function detectionView(image, classes) {
   const boxes = boxesOf(image);
@@ -183,7 +201,7 @@ function classificationView(image, classes) {
     classId === image.truth ? verdict(true, `${classes[classId]} ✓`) : h("span", null, classes[classId]),
     bar(probability), h("span", { class: "number" }, percent(probability, 1)),
   ];
-  return [picture(image, []), h("div", null, h("div", { class: "probability" }, image.found.map(row)),
+  return [image.values ? valuesOf(image) : picture(image, []), h("div", null, h("div", { class: "probability" }, image.found.map(row)),
     small(`Truth: ${classes[image.truth]}, given ${percent(image.truth_probability, 1)}.`), about(image))];
 }
 

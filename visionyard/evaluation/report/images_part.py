@@ -1,4 +1,4 @@
-"""The page's part on single test images: which are shown, and what was right and wrong in each."""
+"""The page's part on single test images, or rows: which are shown, and what was right and wrong in each."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from visionyard.data.dataset import Dataset
+from visionyard.data.dataset import Dataset, DatasetVersion
+from visionyard.data.tables import TableDataset
 from visionyard.errors import ArtifactError
 from visionyard.evaluation.matching import above, confusion_pairs, match_boxes
 from visionyard.evaluation.per_image import ImageResult, read_results
@@ -30,8 +31,8 @@ class _Ranked:
     class_id: int
 
 
-def images_part(evaluation: Path, dataset: Dataset, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the test images that the page shows, the worst first.
+def images_part(evaluation: Path, dataset: DatasetVersion, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the test images that the page shows, the worst first; each with its picture, or with its values.
 
     Args:
         evaluation: The evaluation folder.
@@ -51,13 +52,17 @@ def images_part(evaluation: Path, dataset: Dataset, metrics: Mapping[str, Any]) 
     samples = {sample.key: sample for sample in dataset.samples(metrics["split"]) if sample.key in keys}
     if missing := sorted(keys - samples.keys()):
         raise ArtifactError(f"{evaluation}: judges {missing[0]}, which {dataset.folder} lacks; run validate again")
-    pictures = thumbnails(dataset, [samples[result.key] for result in shown], budget_bytes=_BUDGET_BYTES)
+    looks: Iterable[dict[str, Any]] = ({"values": dataset.content(samples[result.key])} for result in shown)
+    if isinstance(dataset, Dataset):
+        pictures = thumbnails(dataset, [samples[result.key] for result in shown], budget_bytes=_BUDGET_BYTES)
+        looks = ({"picture": picture} for picture in pictures)
     describe = _describe_detection if metrics["task"] == "detection" else _describe_classification
+    columns = {"columns": list(dataset.content(samples[shown[0].key]))} if isinstance(dataset, TableDataset) else {}
     return {
+        **columns,
         "total": len(ranked),
         "shown": [
-            {**_common(result), **describe(result, metrics), "picture": picture}
-            for result, picture in zip(shown, pictures, strict=True)
+            {**_common(result), **describe(result, metrics), **look} for result, look in zip(shown, looks, strict=True)
         ],
     }
 

@@ -17,12 +17,12 @@ function dataSection({ classes, data, task }) {
   const isDetection = task === "detection";
   const labels = isDetection ? plural(labelCount, "box", "boxes") : `${count(labelCount)} of them labelled`;
   return [
-    lead(`${plural(sum(Object.values(data.splits)), "image")}, ${labels}, ${plural(classes.length, "class", "classes")}.`),
+    lead(`${plural(sum(Object.values(data.splits)), itemWord())}, ${labels}, ${plural(classes.length, "class", "classes")}.`),
     data.hidden && small(data.hidden),
     h("div", { class: "columns" },
-      panel(`${isDetection ? "Boxes" : "Images"} by class and split`, table(columns, rows)),
+      panel(`${isDetection ? "Boxes" : capital(`${itemWord()}s`)} by class and split`, table(columns, rows)),
       panel("The split", splitFigure(data), groupLists(data.groups), data.leak && leakDetails(data.leak))),
-    panel("Examples from training", h("ul", { class: "cards" }, data.examples.map((image) => exampleCard(image, classes)))),
+    data.examples.length > 0 && panel("Examples from training", h("ul", { class: "cards" }, data.examples.map((image) => exampleCard(image, classes)))),
     panel("Problems found in the data", problemList(data.problems)),
   ];
 }
@@ -34,24 +34,26 @@ function splitFigure({ splits, groups }) {
     if (groups.is_one_an_item) return block(1);
     const listed = groups.largest[split];
     const rest = splits[split] - sum(listed.map(([, size]) => size));
-    const named = listed.map(([name, size]) => block(size, `${name}: ${plural(size, "image")}`));
+    const named = listed.map(([name, size]) => block(size, `${name}: ${plural(size, itemWord())}`));
     return [named, rest > 0 && block(rest, "smaller groups", "rest")];
   };
   const told = (split) => groups.is_one_an_item
-    ? plural(splits[split], "image") : `${plural(groups.counts[split], "group")}, ${plural(splits[split], "image")}`;
+    ? plural(splits[split], itemWord()) : `${plural(groups.counts[split], "group")}, ${plural(splits[split], itemWord())}`;
   return [
     SPLITS.map((split, index) => h("div", { class: "split-row" }, h("strong", null, split),
       h("span", {
         class: `strip s${index}${groups.largest[split].length > 40 ? " is-fine" : ""}`, "aria-hidden": "true",
         style: { width: `${(100 * splits[split]) / most}%` },
       }, blocks(split)), h("span", { class: "number" }, told(split)))),
-    small(groups.is_one_an_item
-      ? "Each image is a group of its own: no clip or scene is named." : "Each block is a group: a clip or a scene."),
+    small(itemWord() === "row"
+      ? (groups.is_one_an_item ? "Each row is a group of its own: no group column is named." : "Each block is a group of rows.")
+      : groups.is_one_an_item
+        ? "Each image is a group of its own: no clip or scene is named." : "Each block is a group: a clip or a scene."),
   ];
 }
 
 function groupLists({ is_one_an_item: isPlain, counts, largest, straddling, straddling_count: shared }) {
-  const columns = [text("Group", ([name]) => name), number("Images", ([, size]) => count(size))];
+  const columns = [text("Group", ([name]) => name), number(capital(`${itemWord()}s`), ([, size]) => count(size))];
   const list = (split) => fold(`Groups of ${split}`, counts[split], h("div", { class: "tall" }, table(columns, largest[split])),
     counts[split] > largest[split].length && small(`and ${count(counts[split] - largest[split].length)} smaller ones`));
   return [
@@ -62,6 +64,11 @@ function groupLists({ is_one_an_item: isPlain, counts, largest, straddling, stra
 }
 
 function leakDetails(leak) {
+  if (isKnown(leak.identical_rows)) {
+    return fold("Leak certificate", null, facts([
+      ["Groups in two splits", count(leak.group_overlap)], ["Sets of like rows in two splits", count(leak.identical_rows)],
+    ]));
+  }
   const kinds = { group: "same group", identical: "identical image", near_duplicate: "show the same" };
   const side = (one) => h("figure", null,
     one.picture && h("img", { src: one.picture, alt: one.key, loading: "lazy" }),
@@ -139,7 +146,7 @@ function paritySection({ parity }) {
   const columns = [
     text("Format", (one) => one.name),
     text("Verdict", (one) => h("strong", null, verdict(one.is_passed, one.is_passed ? "✓ passed" : "✗ failed"))),
-    number("Images alike", ({ rows }) => rows.some((row) => row.verdict === "not judged") ? "not judged"
+    number(`${capital(itemWord())}s alike`, ({ rows }) => rows.some((row) => row.verdict === "not judged") ? "not judged"
       : `${rows.filter((row) => row.verdict === "same").length} of ${rows.length}`),
     number("Largest score gap", ({ rows }) => short(Math.max(0, ...rows.map((row) => row.score_gap)))),
     number(metric, (one) => score(one.metric)), number("Gap", (one) => short(one.metric_gap)),
@@ -147,22 +154,22 @@ function paritySection({ parity }) {
     number("Allowed", (one) => short(one.tolerances ? one.tolerances.metric : tolerances.metric)),
   ];
   return [
-    lead(`Every exported format against the trained PyTorch model, on test images and odd ones. Allowed: class scores within `,
-      `${short(tolerances.score_applied)}, boxes at IoU ${tolerances.box_iou}, ${metric} within ${short(tolerances.metric)}.`),
+    lead(`Every exported format against the trained PyTorch model, on test ${itemWord()}s and odd ones. Allowed: class scores within `,
+      `${short(tolerances.score_applied)}, ${itemWord() === "row" ? "" : `boxes at IoU ${tolerances.box_iou}, `}${metric} within ${short(tolerances.metric)}.`),
     panel(null, table(columns, formats), small(`PyTorch: ${metric} ${score(reference)}.`), formats.map(parityRows)),
   ];
 }
 
 function parityRows({ name, rows, problems }) {
   const columns = [
-    text("Image", (row) => row.image), text("Kind", (row) => row.kind), number("Compared", (row) => count(row.compared)),
+    text(capital(itemWord()), (row) => row.image), text("Kind", (row) => row.kind), number("Compared", (row) => count(row.compared)),
     number("Missing", (row) => count(row.missing)), number("Extra", (row) => count(row.extra)),
     number("IoU gap", (row) => short(row.iou_gap)), number("Score gap", (row) => short(row.score_gap)),
     text("Verdict", (row) => row.verdict === "not judged" ? row.verdict
       : verdict(row.verdict === "same", row.verdict === "same" ? "same" : row.problems.join("; "))),
   ];
   const worstFirst = [...rows].sort((a, b) => b.problems.length - a.problems.length || b.score_gap - a.score_gap);
-  return fold(`${name}: every image`, rows.length,
+  return fold(`${name}: every ${itemWord()}`, rows.length,
     problems.length > 0 && h("ul", null, problems.map((told) => h("li", { class: "bad" }, told))),
     h("div", { class: "tall" }, table(columns, worstFirst)));
 }
@@ -176,15 +183,15 @@ function benchmarkSection({ benchmark }) {
   const columns = [
     text("Format", (row) => row.format), number("Batch", (row) => row.batch_size), number("Threads", (row) => row.threads),
     ...["p50", "p95", "p99"].map((name) => number(name, (row) => milliseconds(row[`${name}_ms`]))),
-    number("Images/s", (row) => row.images_per_s.toFixed(1)), number("Memory", (row) => bytes(row.peak_memory_bytes)),
+    number(`${capital(itemWord())}s/s`, (row) => row.images_per_s.toFixed(1)), number("Memory", (row) => bytes(row.peak_memory_bytes)),
     number("File", (row) => bytes(row.file_bytes)), number("Load", (row) => `${milliseconds(row.load_ms)} ms`),
   ];
   return [
-    lead(`From image file to prediction on ${machine.cpu} (${plural(machine.cores, "core")}). `,
+    lead(`From ${itemWord() === "row" ? "JSON text" : "image file"} to prediction on ${machine.cpu} (${plural(machine.cores, "core")}). `,
       `Quickest answer: ${fastest.format} with ${plural(fastest.threads, "thread")}, ${milliseconds(fastest.p50_ms)} ms. `,
       `Most throughput: ${most.format}, batch ${most.batch_size}, ${plural(most.threads, "thread")}, `,
-      `${most.images_per_s.toFixed(1)} images/s.`),
-    panel("Where the time of one image goes, on average", timeChart(rows, isFastest)),
+      `${most.images_per_s.toFixed(1)} ${itemWord()}s/s.`),
+    panel(`Where the time of one ${itemWord()} goes, on average`, timeChart(rows, isFastest)),
     panel("Time of a call, in ms", table(columns, rows), skipped.length > 0 && small(`Left out: ${skipped.join("; ")}.`)),
   ];
 }
@@ -213,7 +220,7 @@ function promotionSection({ promotion }) {
     lead(promotionTold(promotion)),
     h("div", { class: "columns" },
       panel("Reasons", h("ul", null, reasons.map((told) => h("li", null, told)))),
-      panel(champion ? "The two models on test images that neither was trained on" : "The model", facts(pairs))),
+      panel(champion ? `The two models on test ${itemWord()}s that neither was trained on` : "The model", facts(pairs))),
     classes.length > 0 && panel(`${metricName(statistics.class_metric)} by class`, table(columns, classes)),
     Object.keys(statistics).length > 0 && panel(null, fold("How it was judged", null,
       facts(Object.entries(statistics).map(([key, value]) => [words(key), String(value)])))),

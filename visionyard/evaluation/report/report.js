@@ -11,7 +11,7 @@ const SECTIONS = [
   { id: "metrics", name: "Metrics", fill: metricsSection },
   { id: "confusion", name: "Confusion", title: "What is taken for what", fill: (all) => confusionSection(all, chooser) },
   { id: "curves", name: "Curves", title: "Precision and recall", fill: curvesSection },
-  { id: "images", name: "Images", title: "Test images", fill: (all) => imagesSection(all, view) },
+  { id: "images", name: capital(`${content.item}s`), title: `Test ${content.item}s`, fill: (all) => imagesSection(all, view) },
   { id: "data", name: "Data", fill: dataSection },
   { id: "training", name: "Training", fill: trainingSection },
   { id: "parity", name: "Parity", title: "Parity of the exported formats", fill: paritySection },

@@ -4,7 +4,7 @@ function summarySection({ title, task, classes, metrics, data, parity, benchmark
   const { images, right } = metrics.counts;
   const what = [
     metricName(task), training.facts.model_name, plural(classes.length, "class", "classes"),
-    `${plural(images, "test image")} judged`,
+    `${plural(images, `test ${itemWord()}`)} judged`,
   ];
   const main = metrics.metric;
   return [
@@ -13,7 +13,7 @@ function summarySection({ title, task, classes, metrics, data, parity, benchmark
     isLeaky(data) && alarm(data),
     h("div", { class: "tiles" },
       tile(null, metricName(main.name), score(main.value), `on the ${metrics.split} split`),
-      tile(null, "Flawless images", percent(right / images), `${count(right)} of ${count(images)}`),
+      tile(null, itemWord() === "row" ? "Right rows" : "Flawless images", percent(right / images), `${count(right)} of ${count(images)}`),
       leakTile(data), parityTile(parity), speedTile(benchmark), promotionTile(promotion)),
   ];
 }
@@ -35,7 +35,7 @@ function leakTile(data) {
   if (isLeaky(data)) return tile(false, "Split", "leaks", "test results are too good to be true");
   if (!data.leak) return tile(null, "Split", "not audited", "the dataset version has no leak certificate");
   const alike = data.leak.near_duplicate_pairs && `nothing shared; ${alikeCount(data.leak)} show the same, see Data`;
-  return tile(true, "Split", "leak-safe", alike || "no clip, scene or image in two splits");
+  return tile(true, "Split", "leak-safe", alike || (itemWord() === "row" ? "no group, and no like rows, in two splits" : "no clip, scene or image in two splits"));
 }
 
 function parityTile(parity) {
@@ -54,7 +54,7 @@ function speedTile(benchmark) {
 function promotionTile(promotion) {
   if (!promotion) return tile(null, "Promotion", "not yet", "the new model has not been judged");
   const { is_pending: isPending, verdict: said, metric, champion } = promotion;
-  const note = champion ? `${metricName(metric.name)} ${score(metric.challenger)}, the champion's ${score(metric.champion)}, on images new to both`
+  const note = champion ? `${metricName(metric.name)} ${score(metric.challenger)}, the champion's ${score(metric.champion)}, on ${itemWord()}s new to both`
     : "there was no champion to compare with";
   if (isPending) return tile(null, "Promotion", "waits", "for a person's approval");
   return said === "promote" ? tile(true, "Promotion", "promoted", note) : tile(false, "Promotion", "rejected", note);
@@ -63,14 +63,15 @@ function promotionTile(promotion) {
 function alarm({ leak, groups }) {
   const shared = Math.max(leak?.group_overlap ?? 0, groups.straddling_count);
   const found = [
-    shared && `${plural(shared, "group")} (clip or scene) in two splits`,
+    shared && `${plural(shared, "group")}${itemWord() === "row" ? "" : " (clip or scene)"} in two splits`,
     leak?.identical_images && `${plural(leak.identical_images, "pair")} of identical images in two splits`,
+    leak?.identical_rows && `${plural(leak.identical_rows, "set")} of rows with the same features in two splits`,
     leak?.is_over_budget && `${count(leak.near_duplicate_items)} of ${plural(leak.held_out_items, "image")} of val and ` +
       `test with a near-duplicate in another split, more than the budget of ${percent(leak.leak_budget, 1)}`,
   ].filter(Boolean).join(", and ");
   return h("div", { class: "alarm", role: "alert" },
     h("strong", null, "The split leaks: do not trust the test results below"),
-    h("p", null, `Found: ${found}. The model was tested on pictures it has all but seen, and trained only because `,
+    h("p", null, `Found: ${found}. The model was tested on ${itemWord() === "row" ? "rows" : "pictures"} it has all but seen, and trained only because `,
       "data.allow_leak is true. Split again by group (data.split_mode: group) and train again; the pairs are under Data."));
 }
 
@@ -81,7 +82,7 @@ function toldDetection({ thresholds, overall }) {
       `(IoU ${thresholds.iou}).`;
 }
 
-const toldClassification = ({ overall }) => `${percent(overall.top_1, 1)} of the images are given their true class; ` +
+const toldClassification = ({ overall }) => `${percent(overall.top_1, 1)} of the ${itemWord()}s are given their true class; ` +
   `averaged over classes F1 is ${score(overall.macro_f1)}.`;
 
 function metricsSection({ task, metrics }) {
@@ -126,7 +127,8 @@ function confusionSection({ task, metrics }, chooser) {
     h("tbody", null, labels.map((name, truth) =>
       h("tr", null, h("th", { scope: "row" }, name), labels.map((_, said) => cell(truth, said))))));
   return [
-    lead("Rows are the truth, columns what the model said; the percentage is of the row. Choose a cell to see its images."),
+    lead("Rows are the truth, columns what the model said; the percentage is of the row. Choose a cell to see its ",
+      `${itemWord()}s.`),
     h("div", { class: "columns is-uneven" }, panel(null, h("div", { class: "scroll" }, matrix)),
       mistakes.length > 0 && panel("Most frequent mistakes", h("ol", { class: "mistakes" },
         mistakes.map(({ truth, said, value }) => h("li", null,
@@ -158,7 +160,7 @@ function curvesSection({ task, metrics }) {
   return [
     lead(isDetection
       ? "How precision falls as more objects are found, at IoU 0.50; the area is the class's average precision."
-      : "Each class against the rest: how precision falls as more of its images are found."),
+      : `Each class against the rest: how precision falls as more of its ${itemWord()}s are found.`),
     h("div", { class: "columns" }, panel("Precision and recall", chart),
       isDetection ? thresholdPanel(known, metrics.thresholds) : calibrationPanel(metrics)),
   ];
@@ -184,7 +186,7 @@ function calibrationPanel({ calibration, overall }) {
   const series = [
     {
       name: "model", points: bins.map((bin) => [bin.confidence, bin.accuracy]),
-      note: bins.map((bin) => plural(bin.count, "image")),
+      note: bins.map((bin) => plural(bin.count, itemWord())),
     },
     { name: "ideal", points: [[0, 0], [1, 1]], style: "k6 d1" },
   ];
@@ -198,7 +200,8 @@ function imagesSection({ task }, view) {
     svg("svg", { viewBox: "0 0 26 14", class: "picture", "aria-hidden": "true" },
       boxShape({ kind, xyxy: [4, 3, 22, 11], isRight })), meaning);
   return [
-    lead("Choose a picture to see it larger. Arrow keys go to the next one."),
+    lead(itemWord() === "row" ? "The values as they came; the worst first. Choose a row to see all its probabilities."
+      : "Choose a picture to see it larger. Arrow keys go to the next one."),
     task === "detection" && h("p", null, key("truth", true, "truth, found"), key("truth", false, "truth, missed"),
       key("found", true, "right prediction"), key("found", false, "wrong prediction")),
     view.elements,

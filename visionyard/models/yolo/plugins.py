@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from visionyard.config import Section
+from visionyard.data.dataset import Dataset
 from visionyard.errors import ConfigError, ModelError
 from visionyard.models.plugin import ModelPlugin, PluginInfo, Preset, TrainingPlan, TrainingSession
 from visionyard.models.yolo.environment import load_ultralytics
@@ -198,6 +199,7 @@ class YoloDetection(YoloPlugin):
         """Train by Ultralytics' loop on the dataset unpacked into scratch space."""
         options = self.parse_options(session.plan.options)
         assert isinstance(options, YoloDetectionOptions)
+        assert isinstance(session.dataset, Dataset)  # its task was compared with this plugin's
         data = detection_layout(session.dataset, session.scratch / "data")
         settings = options.settings(session.dataset.count("train"), session.plan.image_size_px)
         run_training(session, "detect", data, settings, session.scratch)
@@ -242,6 +244,7 @@ class YoloClassification(YoloPlugin):
         """Train by Ultralytics' loop on the dataset unpacked into scratch space."""
         options = self.parse_options(session.plan.options)
         assert isinstance(options, YoloClassificationOptions)
+        assert isinstance(session.dataset, Dataset)  # its task was compared with this plugin's
         data = classification_layout(session.dataset, session.scratch / "data")
         settings = options.settings(session.dataset.count("train"), session.plan.image_size_px)
         run_training(session, "classify", data, settings, session.scratch)

@@ -217,7 +217,7 @@ def test_the_stages_take_a_table(tmp_path: Path) -> None:
         120,
         ["a", "b", "c"],
     )
-    with pytest.raises(ArtifactError, match=r"made for table, expected one of .*TableDataset"):
+    with pytest.raises(ArtifactError, match=r"made for table, expected images, one of .*TableDataset"):
         Dataset(tmp_path / "dataset")
 
 
