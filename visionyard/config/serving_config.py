@@ -80,6 +80,7 @@ class LimitsConfig(Section):
 
     max_body_mib: float = Field(20.0, gt=0, description="Largest request body and gRPC message, MiB: 413.")
     max_images: int = Field(16, ge=1, description="Most images of one request.")
+    max_rows: int = Field(10_000, ge=1, description="Most rows of a table in one request.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image after decoding, pixels.")
     max_connections: int = Field(1000, ge=1, description="Open REST connections; beyond it 503.")
     deadline_s: float = Field(30.0, gt=0, description="A request not answered by then gets 504, seconds.")

@@ -8,7 +8,7 @@ from visionyard.monitoring.drift import DriftMonitor, DriftReport
 from visionyard.monitoring.features import confidence_threshold_of
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.monitoring.sampling import Sampler
-from visionyard.transforms import Prediction
+from visionyard.transforms import Prediction, PreprocessingSpec
 
 
 class ModelWatch:
@@ -28,7 +28,9 @@ class ModelWatch:
         """
         self._name, self._metrics = name, metrics
         self._told_observed = self._told_skipped = 0
-        self._monitor = DriftMonitor(manifest, config.drift, on_test=self._tell) if config.drift.enabled else None
+        # Drift is that of pictures; no one measures rows of a table.
+        is_watched = config.drift.enabled and isinstance(manifest.preprocessing, PreprocessingSpec)
+        self._monitor = DriftMonitor(manifest, config.drift, on_test=self._tell) if is_watched else None
         if self._monitor is not None:  # there from the start, so that watching which never begins shows as 0
             for counter in (metrics.drift_observed, metrics.drift_skipped):
                 counter.labels(name)

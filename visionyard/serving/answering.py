@@ -9,6 +9,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from visionyard.config.serving_config import LimitsConfig, ServingConfig
 from visionyard.errors import NotFoundError, RequestError
+from visionyard.inference.paths import TOP_COUNT
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving import output_tensors, tensors
 from visionyard.serving.answers import ImageAnswer, RequestContext
@@ -19,6 +20,7 @@ from visionyard.serving.inputs import ImageInput
 from visionyard.serving.kserve_sdk import InferOutput, InferRequest, ModelNotReady, pb
 from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
 from visionyard.serving.requests import RequestInfo
+from visionyard.serving.rows import FORM, RowAnswer, RowPayload, read_columns, rows_of
 from visionyard.serving.second_opinion import SecondOpinion
 from visionyard.serving.store import ModelStore
 
@@ -51,6 +53,11 @@ class Answering:
     def limits(self) -> LimitsConfig:
         """What a request may ask for."""
         return self._config.limits
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether a model is served that looks at rows of a table."""
+        return any(self.store.get(name).takes_rows for name in self.store.names())
 
     def find(self, name: str, info: RequestInfo) -> ServedModel:
         """Return the model that answers to a name, which may be an A/B split; the request remembers it.
@@ -100,6 +107,8 @@ class Answering:
         keep_images: bool = False,
     ) -> list[ImageAnswer]:
         """Look at images; errors as `ServedModel.predict` raises them, and for parameters out of range."""
+        if model.takes_rows:
+            raise RequestError(f"model {model.name} looks at rows of a table, not at images; send {FORM}")
         options = PredictOptions.from_values(parameters, self._config.limits)
         info.image_count = len(images)
         context = RequestContext(
@@ -114,18 +123,34 @@ class Answering:
             self._second_opinion.consider(model, images, answers, context)
         return answers
 
+    async def predict_rows(
+        self, model: ServedModel, payload: RowPayload, parameters: Mapping[str, object], info: RequestInfo
+    ) -> list[RowAnswer]:
+        """Look at rows; errors as `ServedModel.predict_rows` raises them, and for parameters out of range."""
+        if not model.takes_rows:
+            raise RequestError(f"model {model.name} looks at images, not at rows of a table; send an image")
+        options = PredictOptions.from_values(parameters, self._config.limits)
+        info.image_count = len(payload.rows)
+        found = await model.predict_rows(payload.rows, deadline=info.deadline)
+        top_k = TOP_COUNT if options.top_k is None else options.top_k
+        return [RowAnswer(prediction, top_k) for prediction in found]
+
     async def infer(self, model: ServedModel, request: InferRequest, info: RequestInfo) -> list[InferOutput]:
-        """Answer a v2 request: images by their predictions, the model's own input by its raw outputs.
+        """Answer a v2 request: images and rows by their predictions, a model's own input by its raw outputs.
 
         Raises:
             RequestError: The tensors or the outputs asked for are not those of the model.
         """
+        if before := rows_of(model.manifest):
+            rows = await asyncio.to_thread(read_columns, request.inputs, before, self.limits.max_rows)
+            answers_of_rows = await self.predict_rows(model, RowPayload(rows, {}), _options_of(request), info)
+            asked = _names(request)
+            return await asyncio.to_thread(output_tensors.row_answers_to_outputs, answers_of_rows, model.classes, asked)
         if len(request.inputs) != 1:
             raise RequestError(f"expected one input tensor, got {len(request.inputs)}; {_known_inputs(model)}")
         given = request.inputs[0]
         parameters = _options_of(request)
-        # Each once, however often it is named.
-        names = list(dict.fromkeys(output.name for output in request.request_outputs or [])) or None
+        names = _names(request)
         if tensors.is_image(given):
             images = await _off_loop(given, lambda tensor: tensors.read_images(tensor, self._config.limits.max_images))
             answers = await self.predict(model, images, parameters, info)
@@ -169,6 +194,11 @@ class Answering:
         if len(names) > 1:
             raise RequestError(f"several models are served; name one of {', '.join(names)}")
         return names[0] if names else ""
+
+
+def _names(request: InferRequest) -> list[str] | None:
+    """Return the outputs asked for, each once, however often it is named; None for all."""
+    return list(dict.fromkeys(output.name for output in request.request_outputs or [])) or None
 
 
 def _options_of(request: InferRequest) -> dict[str, object]:

@@ -2,12 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from visionyard.inference.paths import TOP_COUNT, MaskForm, prediction_to_json
 from visionyard.transforms import Prediction
+
+
+class Answered(Protocol):
+    """What the model says of one image, or of one row of a table."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """Boxes, or its class."""
+
+    def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return plain values; `classes` in the order of their ids."""
 
 
 @dataclass(frozen=True)

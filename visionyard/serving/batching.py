@@ -72,6 +72,7 @@ class DynamicBatcher:
         max_delay_s: float,
         queue_size: int,
         on_batch: Callable[[int, int], None] = _ignore,
+        item: str = "image",
     ) -> None:
         """Start the threads.
 
@@ -83,8 +84,10 @@ class DynamicBatcher:
             max_delay_s: How long a thread waits for a batch to fill once it has one item.
             queue_size: Most rows admitted and not yet released.
             on_batch: Called before each inference with its rows and the rows left in the queue.
+            item: What people call what a row stands for.
         """
         self._run = run
+        self._item = item
         self._name = name
         self._instances = instances
         self._max_size = max_size
@@ -132,8 +135,8 @@ class DynamicBatcher:
                 raise OverloadedError(f"model {self._name} is being unloaded; try again, or another server")
             if self._admitted_count + count > self._queue_size:
                 raise OverloadedError(
-                    f"model {self._name} has {self._admitted_count} images in work, at most {self._queue_size} are "
-                    "admitted; try again later",
+                    f"model {self._name} has {self._admitted_count} {self._item}s in work, at most {self._queue_size} "
+                    "are admitted; try again later",
                     retry_after_s=self._throughput.seconds_for(self._admitted_count + count - self._queue_size),
                 )
             self._admitted_count += count

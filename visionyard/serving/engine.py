@@ -35,7 +35,8 @@ from visionyard.serving.image_work import ImageWork, Prepared, Question, Running
 from visionyard.serving.inputs import ImageInput, check_tensor
 from visionyard.serving.jobs import Request
 from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
-from visionyard.transforms import Prediction
+from visionyard.serving.row_work import RowWork
+from visionyard.transforms import Placement, Prediction, PreprocessingSpec, Row
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,16 @@ class ServedModel:
             watch=self._watch if is_watched else None,
         )
         self._noting = RunningBlocks()
-        max_size = settle_batch(config.batching.max_size, device=device, size_hw=manifest.preprocessing.size_hw)
+        before = manifest.preprocessing
+        if isinstance(before, PreprocessingSpec):
+            self._rows: RowWork | None = None
+            max_size = settle_batch(config.batching.max_size, device=device, size_hw=before.size_hw)
+            queue_size = config.batching.queue_size
+        else:
+            # A row is a few numbers: a whole request of them goes together, and as many requests wait as of images.
+            self._rows = RowWork(name, predictor, metrics)
+            max_size = config.limits.max_rows
+            queue_size = max_size * (config.batching.queue_size // config.limits.max_images)
         # A model exported with a fixed number of rows runs no more at once; its backend pads.
         fixed_count = manifest.input.shape[0]
         self._max_size = min(max_size, fixed_count) if fixed_count > 0 else max_size
@@ -126,8 +136,9 @@ class ServedModel:
             instances=instances,
             max_size=self._max_size,
             max_delay_s=config.batching.max_delay_ms / 1000,
-            queue_size=config.batching.queue_size,
+            queue_size=queue_size,
             on_batch=self._note_batch,
+            item=before.item,
         )
         if isinstance(predictor.backend, ElasticBackend):
             predictor.backend.in_work = lambda: self._batcher.admitted_count
@@ -135,14 +146,14 @@ class ServedModel:
         metrics.queue_depth.labels(name).set_function(lambda: self._batcher.queued_count)
 
     async def warm_up(self) -> None:
-        """Run a grey image through the inference threads and the postprocessing, and be ready when that succeeded.
+        """Run a grey image, or an empty row, through inference and postprocessing, and be ready when that succeeded.
 
         Raises:
             VisionyardError: The model cannot answer.
         """
-        height, width = self.manifest.preprocessing.size_hw
+        before = self.manifest.preprocessing
         # Not by `predict`: no one sent this image, so those who watch the pictures must not see it.
-        rows, placements = self._predictor.preprocessing.apply_all([np.full((height, width, 3), 127, np.uint8)])
+        rows, placements = before.apply_all([before.neutral()])
         outputs = await self.infer(rows, deadline=math.inf)
         self._predictor.check(outputs, 1)
         self._predictor.interpret(outputs, placements)
@@ -186,6 +197,32 @@ class ServedModel:
             self._start(request, index, partial(self._prepare_image, request, question))
         return await request.answers()
 
+    async def predict_rows(self, rows: Sequence[Row], *, deadline: float | None = None) -> list[Prediction]:
+        """Look at rows of a table; they share inferences with those of other requests.
+
+        Args:
+            rows: At most limits.max_rows, each with a value or None for every column.
+            deadline: As in `predict`.
+
+        Returns:
+            One prediction a row, in order.
+
+        Raises:
+            RequestError: No row, or one that does not fit the table; names row, column and value.
+            TooLargeError: Too many rows.
+            OverloadedError: Too much is in work already; nothing was looked at.
+            DeadlineError: The answer was not ready in time.
+            VisionyardError: The model failed.
+        """
+        if not rows:
+            raise RequestError("the request holds no row; send at least one")
+        if len(rows) > self._limits.max_rows:
+            raise TooLargeError(f"the request holds {len(rows)} rows; at most {self._limits.max_rows} are taken")
+        request: Request[list[Prediction]] = self._admitted([len(rows)], deadline)
+        self._start(request, 0, partial(self._prepare_table, request, rows))
+        (found,) = await request.answers()
+        return found
+
     async def infer(self, batch: np.ndarray, *, deadline: float | None = None) -> list[np.ndarray]:
         """Run a preprocessed batch; it shares inferences with images and other batches.
 
@@ -227,6 +264,11 @@ class ServedModel:
             self._predictor.close()
         else:
             _log.warning("model %s: an inference did not end within %g s; it is left behind", self.name, self._grace_s)
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether it looks at rows of a table, not at images."""
+        return self._rows is not None
 
     @property
     def is_idle(self) -> bool:
@@ -277,6 +319,24 @@ class ServedModel:
         with self._noting:  # with the last answer nothing is in work any more, and `close` goes on
             request.answer(prepared.question.index, answer)
             self._work.remember(prepared, answer)
+
+    def _prepare_table(self, request: Request[list[Prediction]], rows: Sequence[Row]) -> None:
+        if not request.is_wanted:
+            request.drop(0)
+            return
+        assert self._rows is not None  # the callers have asked `takes_rows`
+        try:
+            batch, placements = self._rows.prepare(rows)
+        except Exception as error:  # whatever it is, the caller has to learn of it
+            request.fail(0, error)
+            return
+        self._queue(request, 0, batch, partial(self._conclude_table, request, placements))
+
+    def _conclude_table(
+        self, request: Request[list[Prediction]], placements: list[Placement], outputs: list[np.ndarray]
+    ) -> None:
+        assert self._rows is not None
+        request.answer(0, self._rows.answer(outputs, placements))
 
     def _prepare_rows(self, request: Request[list[np.ndarray]], index: int, rows: np.ndarray) -> None:
         if not request.is_wanted:

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from visionyard import __version__
 from visionyard.config.serving_config import LimitsConfig
 from visionyard.inference.paths import MaskForm
+from visionyard.serving.rows import ARROW
 
 _BYTES = {"type": "string", "format": "binary"}
 _REFUSAL = {
@@ -31,6 +32,7 @@ _IMAGE = {
         },
     ]
 }
+_ROW = {"type": "object", "additionalProperties": {"type": ["number", "string", "boolean", "null"]}}
 _REFUSALS = {
     400: "The request is wrong; `error` says what is.",
     401: "A key is asked for.",
@@ -38,8 +40,8 @@ _REFUSALS = {
     404: "No such route or model.",
     405: "The route does not take this method.",
     408: "The body came too slowly.",
-    413: "The body, an image or the number of images is over the limit.",
-    415: "The body has a content encoding.",
+    413: "The body, an image or the number of images or rows is over the limit.",
+    415: "The body has a content encoding, or is Arrow, which this server is installed without.",
     429: "Too many requests of this caller; Retry-After says when to come back.",
     500: "A mistake of the server; the log has its trace under `request_id`.",
     501: "Not implemented.",
@@ -51,7 +53,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, words in _REFUSALS.items()
 }
 PREDICTIONS: dict[str, Any] = {
-    "description": "One prediction an image, in order.",
+    "description": "One prediction an image, or row, in order; of rows as Arrow too, where Accept asks for it.",
     "content": {
         "application/json": {
             "schema": {
@@ -102,15 +104,21 @@ PREDICT_BODY: dict[str, Any] = {
             },
             "application/json": {
                 "schema": {
-                    "type": "object",
-                    "properties": {
-                        "images": {"type": "array", "minItems": 1, "items": _IMAGE},
-                        "parameters": {"type": "object"},
-                    },
-                    "required": ["images"],
-                    "additionalProperties": False,
+                    "oneOf": [
+                        {
+                            "type": "object",
+                            "properties": {
+                                name: {"type": "array", "minItems": 1, "items": item},
+                                "parameters": {"type": "object"},
+                            },
+                            "required": [name],
+                            "additionalProperties": False,
+                        }
+                        for name, item in (("images", _IMAGE), ("rows", _ROW))
+                    ]
                 }
             },
+            ARROW: {"schema": _BYTES},
         },
     }
 }

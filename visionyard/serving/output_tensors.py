@@ -15,6 +15,7 @@ from visionyard.geometry import Mask
 from visionyard.inference.bundle import BundleManifest
 from visionyard.serving.answers import ImageAnswer
 from visionyard.serving.kserve_sdk import InferOutput
+from visionyard.serving.rows import RowAnswer
 from visionyard.serving.tensors import BYTES, DTYPES
 from visionyard.transforms import Classification, DetectionPostprocessing, Detections
 
@@ -68,6 +69,19 @@ def answers_to_outputs(
     if names is None:
         hidden = {MASK_PIXELS, *(MASKS for answer in answers if answer.masks == "none")}
         names = [name for name in makers if name not in hidden]
+    check_known(names, makers)
+    return [_output(name, makers[name]()) for name in names]
+
+
+def row_answers_to_outputs(
+    answers: Sequence[RowAnswer], classes: Sequence[str], names: Sequence[str] | None = None
+) -> list[InferOutput]:
+    """Return the outputs for rows of a table; arguments and errors as of `answers_to_outputs`."""
+    makers = {
+        "predictions": lambda: _objects([orjson.dumps(answer.to_json(classes)) for answer in answers]),
+        "probabilities": lambda: np.stack([answer.probabilities for answer in answers]),
+    }
+    names = list(makers) if names is None else names
     check_known(names, makers)
     return [_output(name, makers[name]()) for name in names]
 

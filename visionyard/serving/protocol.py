@@ -5,6 +5,7 @@ left out: a model that is not ready is not loaded by a request for it, and v1 an
 deprecated ORJSONResponse, which warns at each.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from visionyard.serving.kserve_sdk import (
 )
 from visionyard.serving.payloads import PayloadReader
 from visionyard.serving.requests import InFlight, current_request
+from visionyard.serving.rows import describe_columns, read_json_rows, rows_of
 from visionyard.serving.store import ModelStore
 
 
@@ -44,11 +46,16 @@ class YardModel(Model):  # type: ignore[misc]  # KServe has no type information
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Return what it takes."""
-        return tensors.describe_inputs(self._answering.behind(self.name)[0].manifest)
+        manifest = self._answering.behind(self.name)[0].manifest
+        before = rows_of(manifest)
+        return tensors.describe_inputs(manifest) if before is None else describe_columns(before)
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Return what it answers."""
-        return output_tensors.describe_outputs(self._answering.behind(self.name)[0].manifest)
+        manifest = self._answering.behind(self.name)[0].manifest
+        named = output_tensors.describe_outputs(manifest)
+        # What a model of rows gives for its own input no one sees: rows go in by their columns.
+        return named if rows_of(manifest) is None else named[: -len(manifest.outputs)]
 
     async def explain(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
         """Refuse: there is no explainer.
@@ -70,6 +77,10 @@ class YardModel(Model):  # type: ignore[misc]  # KServe has no type information
         if isinstance(payload, InferRequest):
             outputs = await self._answering.infer(model, payload, info)
             return InferResponse(payload.id or info.request_id, self.name, outputs)
+        if model.takes_rows:
+            rows = read_json_rows(payload, "instances", self._answering.limits.max_rows)
+            found = await self._answering.predict_rows(model, rows, rows.parameters, info)
+            return {"predictions": await asyncio.to_thread(lambda: [each.to_json(model.classes) for each in found])}
         read = await self._reader.read(payload, "instances")
         answers = await self._answering.predict(model, read.images, read.parameters, info)
         return {"predictions": [answer.to_json(model.classes) for answer in answers]}

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -16,7 +17,7 @@ from visionyard.errors import NotFoundError, RequestError
 from visionyard.inference.drawing import draw_prediction
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving.answering import Answering
-from visionyard.serving.answers import ImageAnswer
+from visionyard.serving.answers import Answered, ImageAnswer
 from visionyard.serving.binary_tensors import HEADER, encode_response, parse_request
 from visionyard.serving.docs_page import DOCS_PAGE
 from visionyard.serving.engine import ServedModel
@@ -24,8 +25,11 @@ from visionyard.serving.kserve_sdk import DataPlane, ModelRepositoryExtension
 from visionyard.serving.openapi import INFER_ANSWER, INFER_BODY, JPEG, PREDICT_BODY, PREDICT_PARAMETERS, PREDICTIONS
 from visionyard.serving.payloads import THREAD_BYTES, Payload, PayloadReader, load_json
 from visionyard.serving.requests import InFlight, current_request
+from visionyard.serving.rows import ARROW, RowAnswer, RowPayload, arrow_answer, read_arrow, read_json_rows
 
 _JPEG_QUALITY = 90
+# Answers to be written by the event loop itself, which takes some 20 microseconds each; no request of images has more.
+_LISTED_AT_ONCE = 100
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # The pages bring everything along: nothing is loaded from elsewhere, and nothing they show can run.
 _PAGE_HEADERS = {
@@ -79,24 +83,32 @@ class Routes:
         add("/drift", self.drift, methods=["GET"], tags=["Server"])
         add("/metrics", self.metrics, methods=["GET"], response_class=Response, include_in_schema=False)
         add("/", self.page, methods=["GET"], response_class=HTMLResponse, include_in_schema=False)
+        add("/rows", self.rows_page, methods=["GET"], response_class=HTMLResponse, include_in_schema=False)
         if self._has_docs:
             add("/docs", self.docs, methods=["GET"], response_class=HTMLResponse, include_in_schema=False)
         return router
 
     async def predict(self, request: Request) -> Response:
-        """Look at images: raw bytes, a form of files, or JSON with base64 or addresses."""
+        """Look at images (raw bytes, a form of files, JSON with base64 or addresses) or at rows (JSON, Arrow)."""
         model, answers = await self._predict(request, keep_images=False)
+        if ARROW in request.headers.get("accept", "") and model.takes_rows:
+            rows = [answer for answer in answers if isinstance(answer, RowAnswer)]
+            return Response(await arrow_answer(rows, model.classes), media_type=ARROW)
         body = {
             "model": model.name,
             "model_digest": model.digest,
             "request_id": current_request().request_id,
-            "predictions": [answer.to_json(model.classes) for answer in answers],
+            "predictions": await _listed(answers, model.classes),
         }
         return Response(orjson.dumps(body), media_type="application/json")
 
     async def predict_image(self, request: Request) -> Response:
         """Look at one image; the answer is that image with the prediction drawn on it, as JPEG."""
         model, answers = await self._predict(request, keep_images=True)
+        if not isinstance(answers[0], ImageAnswer):
+            raise RequestError(
+                f"model {model.name} looks at rows of a table, on which nothing can be drawn; ask /predict"
+            )
         data = await asyncio.to_thread(_draw, answers[0], model.classes)
         return Response(data, media_type="image/jpeg")
 
@@ -159,8 +171,17 @@ class Routes:
         return Response(await asyncio.to_thread(self._metrics.exposition), media_type=_METRICS_TYPE)
 
     async def page(self) -> HTMLResponse:
-        """Return the page where a person drops an image."""
-        place = resources.files("visionyard.serving") / "page.html"
+        """Return the page where a person drops an image; where only tables are served, the one that takes rows."""
+        store = self._answering.store
+        only_rows = bool(store.names()) and all(store.get(name).takes_rows for name in store.names())
+        return self._page("rows_page.html" if only_rows else "page.html")
+
+    async def rows_page(self) -> HTMLResponse:
+        """Return the page where a person fills in a row."""
+        return self._page("rows_page.html")
+
+    def _page(self, name: str) -> HTMLResponse:
+        place = resources.files("visionyard.serving") / name
         if not place.is_file():
             raise NotFoundError("this installation has no page; use /predict")
         text = place.read_text(encoding="utf-8")
@@ -170,7 +191,7 @@ class Routes:
         """Return the page that shows /openapi.json."""
         return HTMLResponse(DOCS_PAGE, headers=_PAGE_HEADERS)
 
-    async def _predict(self, request: Request, *, keep_images: bool) -> tuple[ServedModel, list[ImageAnswer]]:
+    async def _predict(self, request: Request, *, keep_images: bool) -> tuple[ServedModel, Sequence[Answered]]:
         info = current_request()
         payload = await self._read(request)
         parameters = {**request.query_params, **payload.parameters}
@@ -178,13 +199,22 @@ class Routes:
         if not isinstance(name, str):
             raise RequestError("parameter model: expected a text")
         model = self._answering.find(name, info)
+        if isinstance(payload, RowPayload):
+            return model, await self._answering.predict_rows(model, payload, parameters, info)
         if keep_images and len(payload.images) != 1:
             raise RequestError(f"the request holds {len(payload.images)} images; one can be drawn at a time")
         answers = await self._answering.predict(model, payload.images, parameters, info, keep_images=keep_images)
         return model, answers
 
-    async def _read(self, request: Request) -> Payload:
+    async def _read(self, request: Request) -> Payload | RowPayload:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == ARROW:
+            return await read_arrow(await request.body(), self._answering.limits.max_rows)
+        if kind == "application/json" and self._answering.has_tables:
+            values = await load_json(await request.body())
+            if isinstance(values, list) or (isinstance(values, dict) and "rows" in values):
+                return read_json_rows(values, "rows", self._answering.limits.max_rows)
+            return await self._reader.read(values, "images")
         if kind == "application/json":
             return await self._reader.read(await load_json(await request.body()), "images")
         if kind == "multipart/form-data":
@@ -196,8 +226,8 @@ class Routes:
                 raise RequestError("the body is empty; send an image, a form of files, or JSON")
             return Payload([body], {})
         raise RequestError(
-            f"Content-Type {kind[:60]!r}: expected image/*, application/octet-stream, multipart/form-data or "
-            "application/json"
+            f"Content-Type {kind[:60]!r}: expected image/*, application/octet-stream, multipart/form-data, "
+            f"application/json, or {ARROW} of rows"
         )
 
     async def _read_form(self, request: Request) -> Payload:
@@ -231,11 +261,19 @@ def _summary(model: ServedModel) -> dict[str, Any]:
         "name": model.name,
         "digest": model.digest,
         "task": model.manifest.task,
+        "takes": f"{model.manifest.preprocessing.item}s",
         "classes": model.classes,
         "format": model.format,
         "device": model.device,
         "is_ready": model.is_ready,
     }
+
+
+async def _listed(answers: Sequence[Answered], classes: list[str]) -> list[dict[str, Any]]:
+    """Return answers as plain values; those of many rows in a thread."""
+    if len(answers) <= _LISTED_AT_ONCE:
+        return [answer.to_json(classes) for answer in answers]
+    return await asyncio.to_thread(lambda: [answer.to_json(classes) for answer in answers])
 
 
 def _draw(answer: ImageAnswer, classes: list[str]) -> bytes:

@@ -181,5 +181,5 @@ def _load_backend(bundle: Bundle, choice: FormatChoice, settled: Concurrency) ->
         return alone
     crowd = bundle.backend(choice.format, threads=settled.crowd_threads, device=choice.device)
     # The warm-up inference runs by itself, so the copy for the crowd is warmed here.
-    crowd.run_all(np.zeros((1, 3, *bundle.manifest.preprocessing.size_hw), np.float32))
+    crowd.run_all(np.zeros((1, *bundle.manifest.preprocessing.input_shape), np.float32))
     return ElasticBackend(alone, crowd)
