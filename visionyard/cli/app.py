@@ -134,7 +134,10 @@ def compile_command(
 def predict(
     bundle: Annotated[str, typer.Argument(help="A model bundle's folder; with --url the first path.")],
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Images, videos, folders of them, dataset versions, s3://bucket/prefix.")
+        list[str] | None,
+        typer.Argument(
+            help="Images, videos, folders of them, dataset versions, s3://bucket/prefix; CSV, TSV, Parquet."
+        ),
     ] = None,
     out: Annotated[str, typer.Option(help="Folder for drawn images; of a batch, place of the results.")] = "",
     is_json: Annotated[bool, typer.Option("--json", help="Print JSON lines for scripts.")] = False,
@@ -151,13 +154,23 @@ def predict(
     ] = "",
     workers: Annotated[int, typer.Option(help="Batch: threads that load images; 0: one a core.")] = 0,
 ) -> None:
-    """Run a model on images and videos: a table, drawn pictures, JSON, or a resumable batch with results in parts."""
+    """Run a model on images, videos or rows of tables: a table, drawn pictures, JSON, or a resumable batch in parts."""
     from visionyard.cli.predict import Server, predict_paths_command
     from visionyard.cli.predict_batch import is_batch, predict_batch_command
+    from visionyard.cli.predict_rows import are_tables, predict_rows_command
 
     named = [*([bundle] if url else []), *(paths or [])]
     if not named:
-        raise ConfigError("PATHS is missing: expected images, videos, folders or an s3:// address")
+        raise ConfigError("PATHS is missing: expected images, videos, folders, tables or an s3:// address")
+    if are_tables(named):
+        if url or out or parts:
+            raise ConfigError(
+                f"{named[0]}: rows are predicted by a bundle, and printed; leave --url, --out, --parts out"
+            )
+        predict_rows_command(
+            Path(bundle), [Path(path) for path in named], is_json=is_json, model_format=model_format, console=output
+        )
+        return
     if is_batch(named, out, parts):
         if url:
             raise ConfigError("--url with --parts or s3://: a batch runs the bundle itself; give its folder instead")
@@ -199,7 +212,7 @@ def benchmark(
         bool, typer.Option("--keep", help="Put the figures into the bundle, so that auto takes the fastest format.")
     ] = False,
 ) -> None:
-    """Measure every format of a bundle on real images: latency, throughput, memory, load time."""
+    """Measure every format of a bundle on real images, or rows: latency, throughput, memory, load time."""
     from visionyard.cli.benchmark import benchmark_command
 
     benchmark_command(

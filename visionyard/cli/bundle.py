@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visionyard.inference.bundle import Bundle, BundleManifest
-from visionyard.transforms import DetectionPostprocessing
+from visionyard.transforms import DetectionPostprocessing, PreprocessingSpec, TablePreprocessing
 
 _SHOWN_CLASSES = 12
 
@@ -88,12 +88,11 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
     before, after = manifest.preprocessing, manifest.postprocessing
     shown = ", ".join(manifest.classes[:_SHOWN_CLASSES])
     more = len(manifest.classes) - _SHOWN_CLASSES
-    height, width = before.size_hw
     facts = [
         ("classes", f"{shown}, and {more} more" if more > 0 else shown),
         ("licence", manifest.licence),
         ("source", manifest.source),
-        ("input", f"{manifest.input.name} {_shape(manifest.input.shape)}: {before.resize} to {width}x{height} px"),
+        ("input", f"{manifest.input.name} {_shape(manifest.input.shape)}: {_taken(before)}"),
         ("outputs", "; ".join(f"{output.name} {_shape(output.shape)}" for output in manifest.outputs)),
         ("layout", after.layout if isinstance(after, DetectionPostprocessing) else ""),
         ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in manifest.metrics.items())),
@@ -103,13 +102,20 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
+def _taken(before: PreprocessingSpec | TablePreprocessing) -> str:
+    if isinstance(before, TablePreprocessing):
+        return ", ".join(f"{column.name} ({column.type})" for column in before.columns)
+    height, width = before.size_hw
+    return f"{before.resize} to {width}x{height} px"
+
+
 def _proof(manifest: BundleManifest, name: str) -> str:
     if manifest.parity is None:
         return "not certified: no trained model to compare with"
     proof = manifest.parity.formats[name]
     tolerance = manifest.parity.metric_tolerance if proof.metric_tolerance is None else proof.metric_tolerance
     if proof.metric_gap is None:
-        return f"passed on {manifest.parity.image_count} images"
+        return f"passed on {manifest.parity.image_count} {manifest.preprocessing.item}s"
     return f"passed: {manifest.parity.metric_name} differs by {proof.metric_gap:.4f}, allowed {tolerance}"
 
 

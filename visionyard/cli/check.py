@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from visionyard.cli.check_tables import table_problems
 from visionyard.config import RunConfig
 from visionyard.errors import ConfigError, VisionyardError
 
@@ -10,7 +11,7 @@ from visionyard.errors import ConfigError, VisionyardError
 def find_problems(config: RunConfig) -> list[str]:
     """Return everything that would make the run fail, as far as can be told without running it."""
     problems = _check_source(config.data.source) + _check_weights(config)
-    problems += _check_split_file(config.data.split_file) + _check_anonymize(config)
+    problems += _check_split_file(config.data.split_file) + _check_anonymize(config) + table_problems(config)
     for check in (_check_plan, _check_device, _check_formats):
         try:
             check(config)

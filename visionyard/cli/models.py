@@ -37,7 +37,7 @@ def print_model(console: Console, name: str) -> None:
         presets.add_row(
             preset_name + mark,
             preset.description,
-            str(preset.image_size_px),
+            str(preset.image_size_px or "-"),
             str(preset.batch_size),
             f"{preset.learning_rate:g}",
         )

@@ -21,7 +21,7 @@ summary:focus-visible { outline: 2px solid var(--strong); }
 .body { padding: .2rem .8rem .8rem; border-top: 1px solid var(--line); }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; }
-code, td { overflow-wrap: anywhere; } code { min-width: 0; }
+code, td, h3 { overflow-wrap: anywhere; } code { min-width: 0; }
 th { font-weight: 600; } pre { background: var(--soft); padding: .6rem; overflow-x: auto; border-radius: 4px; }
 .quiet { opacity: .75; } #error { color: #b91c1c; }
 input { font: inherit; padding: .3rem .5rem; } button { font: inherit; padding: .3rem .9rem; }

@@ -75,7 +75,9 @@ def test_another_schema_version_is_refused(folder: Path) -> None:
 def test_a_table_is_no_dataset_of_images(folder: Path) -> None:
     info = json.loads((folder / DATASET).read_text())
     (folder / DATASET).write_text(json.dumps({**info, "task": "table"}))
-    with pytest.raises(ArtifactError, match=r"made for table, expected one of classification, detection, .*TableData"):
+    with pytest.raises(
+        ArtifactError, match=r"made for table, expected images, one of classification, detection, .*TableData"
+    ):
         Dataset(folder)
 
 
