@@ -22,6 +22,7 @@ import cv2
 
 from visionyard.inference import Bundle, Predictor
 from visionyard.inference.openvino_backend import load_openvino
+from visionyard.transforms import Content
 
 PHASES = ("decode", "preprocess", "infer", "postprocess")
 
@@ -85,7 +86,7 @@ def _calls(
         chosen = [images[(number * batch_size + place) % len(images)] for place in range(batch_size)]
         encoded = [path.read_bytes() for path in chosen]
         times = [perf_counter()]
-        decoded = [predictor.preprocessing.decode(data) for data in encoded]
+        decoded: list[Content] = [predictor.preprocessing.decode(data) for data in encoded]
         times.append(perf_counter())
         batch, placements = predictor.preprocessing.apply_all(decoded)
         times.append(perf_counter())

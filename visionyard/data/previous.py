@@ -4,8 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from visionyard.data.dataset import Dataset
 from visionyard.data.items import SPLITS, Problems, Split
 from visionyard.data.records import Record
+from visionyard.errors import ArtifactError
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ def read_previous(address: str) -> PreviousSplits:
     from visionyard.data.streaming.streamed import open_dataset
 
     dataset = open_dataset(address)
+    if not isinstance(dataset, Dataset):
+        raise ArtifactError(f"{address}: a table, expected a dataset version of images; name another one")
     of_image: dict[bytes, Split] = {}
     of_group: dict[str, Split] = {}
     for split in SPLITS:

@@ -36,7 +36,7 @@ from visionyard.serving.inputs import ImageInput, check_tensor
 from visionyard.serving.jobs import Request
 from visionyard.serving.options import DEFAULT_OPTIONS, PredictOptions
 from visionyard.serving.row_work import RowWork
-from visionyard.transforms import Placement, Prediction, PreprocessingSpec, Row
+from visionyard.transforms import Content, Placement, Prediction, PreprocessingSpec, Row
 
 _log = logging.getLogger(__name__)
 
@@ -153,7 +153,8 @@ class ServedModel:
         """
         before = self.manifest.preprocessing
         # Not by `predict`: no one sent this image, so those who watch the pictures must not see it.
-        rows, placements = before.apply_all([before.neutral()])
+        neutral: Content = before.neutral()
+        rows, placements = before.apply_all([neutral])
         outputs = await self.infer(rows, deadline=math.inf)
         self._predictor.check(outputs, 1)
         self._predictor.interpret(outputs, placements)

@@ -17,7 +17,7 @@ from visionyard.serving.answers import ImageAnswer, RequestContext
 from visionyard.serving.cache import CachedAnswer, ResponseCache
 from visionyard.serving.inputs import ImageInput, read_image
 from visionyard.serving.options import PredictOptions
-from visionyard.transforms import Placement
+from visionyard.transforms import Content, Placement
 
 # Decoded pictures that wait for their answer because someone wants to see them, all of a model together.
 _HELD_BYTES = 256 * 2**20
@@ -110,7 +110,7 @@ class ImageWork:
         start = time.perf_counter()
         image = read_image(question.given, self._limits, index=question.index)
         decoded = time.perf_counter()
-        rows, placements = self._predictor.preprocessing.apply_all([image])
+        rows, placements = self._predictor.preprocessing.apply_all(list[Content]([image]))
         self._phases["decode"].observe(decoded - start)
         self._phases["preprocess"].observe(time.perf_counter() - decoded)
         is_watched = self._watch is not None and question.context.is_watched

@@ -8,7 +8,7 @@ import numpy as np
 from visionyard.errors import DataError, RequestError
 from visionyard.inference.predictor import Predictor
 from visionyard.monitoring.metrics import ServingMetrics
-from visionyard.transforms import Placement, Prediction, Row
+from visionyard.transforms import Content, Placement, Prediction, Row
 
 
 class RowWork:
@@ -35,7 +35,7 @@ class RowWork:
         """
         start = time.perf_counter()
         try:
-            prepared = self._predictor.preprocessing.apply_all(rows)
+            prepared = self._predictor.preprocessing.apply_all(list[Content](rows))
         except DataError as error:
             raise RequestError(str(error)) from None
         self._preprocess.observe(time.perf_counter() - start)

@@ -22,12 +22,18 @@ def splits_command(
     """
     from visionyard.atomic import write_atomic
     from visionyard.cli.dataset.printing import counted
+    from visionyard.data.dataset import Dataset
     from visionyard.data.given_splits import split_rows, split_text
     from visionyard.data.streaming.streamed import open_dataset
     from visionyard.errors import ConfigError
 
     if target.exists():
         raise ConfigError(f"--out {target}: it exists already; name a new file")
-    rows = split_rows(open_dataset(version))
+    dataset = open_dataset(version)
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(
+            f"{version}: a table, and data.split_file is not for tables; name a split column and use published"
+        )
+    rows = split_rows(dataset)
     write_atomic(target, split_text(rows))
     output.print(f"wrote {target}: {counted(len(rows), 'row')}", markup=False, soft_wrap=True)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from visionyard.cli.dataset.splits import splits_command
 from visionyard.data.artifacts import read_manifest, read_problems, write_manifest
 from visionyard.data.dataset import Dataset
 from visionyard.data.extract_frames import extract_frames
 from visionyard.data.ingest import ingest
 from visionyard.data.prepare import prepare_dataset
+from visionyard.data.previous import read_previous
 from visionyard.data.split import Splitting
 from visionyard.data.tables import TableDataset, TableReport, ingest_table, prepare_table
 from visionyard.errors import ArtifactError, ConfigError, SplitError
@@ -225,6 +227,14 @@ def test_settings_that_tables_do_not_have(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         prepare_table(tmp_path, tmp_path / "dataset", DRAWN, classes=["a"], previous="s3://b/v1")
     assert [problem.partition(" =")[0] for problem in error.value.problems] == ["data.classes", "data.previous"]
+
+
+def test_a_table_is_no_version_whose_splits_images_keep(tmp_path: Path) -> None:
+    prepare(tmp_path, table())
+    for call in (read_previous, lambda folder: splits_command(folder, target=tmp_path / "splits.csv")):
+        with pytest.raises((ArtifactError, ConfigError), match=f"{tmp_path}.*: a table"):
+            call(str(tmp_path / "dataset"))
+    assert not (tmp_path / "splits.csv").exists()
 
 
 def test_reading_back(tmp_path: Path) -> None:
