@@ -40,7 +40,7 @@ from typing import Any, Protocol
 
 from visionyard.atomic import write_atomic
 from visionyard.errors import PreemptedError, StorageError, VisionyardError
-from visionyard.stage_resources import held_resources
+from visionyard.stage_resources import held_resources, limited_core_count
 
 EVENTS_VARIABLE = "VISIONYARD_EVENTS"
 RUN_VARIABLE = "VISIONYARD_RUN"
@@ -362,6 +362,9 @@ def stage(name: str) -> Iterator[Stage]:
     global _current
     current = _current = Stage(name)
     current.emit("stage_started", pid=os.getpid(), resources=asdict(held_resources()))
+    if count := limited_core_count():
+        # torch, which is imported later, takes the node's cores otherwise.
+        os.environ.setdefault("OMP_NUM_THREADS", str(count))
     ended = threading.Event()
     threading.Thread(target=_beat, args=(current, ended), daemon=True).start()
     try:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 # Of a node pool whose devices do not name themselves, or to choose another line of the price table (such as spot).
 ACCELERATOR_VARIABLE = "VISIONYARD_ACCELERATOR"
+# Version 1 of control groups says "no limit" by the largest number of whole pages.
+_UNLIMITED_BYTES = 1 << 62
 _NVIDIA_DEVICE = re.compile(r"nvidia\d+")
 
 
@@ -33,18 +35,48 @@ def held_resources(root: Path = Path("/")) -> StageResources:
     Args:
         root: Where /proc, /sys and /dev lie.
     """
-    groups = root / "sys/fs/cgroup"
-    quota, _, period = _text(groups / "cpu.max").partition(" ")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = int(quota) / int(period) if quota.isdigit() and period.isdigit() else cores
-    memory = _text(groups / "memory.max")
+    cores = _usable_cores()
     count = _device_count(root)
     return StageResources(
-        cpu_count=round(min(limit, cores), 3),
-        memory_bytes=int(memory) if memory.isdigit() else 0,
+        cpu_count=round(min(_core_limit(root / "sys/fs/cgroup") or cores, cores), 3),
+        memory_bytes=_memory_limit(root / "sys/fs/cgroup"),
         accelerator_type=(os.environ.get(ACCELERATOR_VARIABLE) or _device_name(root)) if count else "",
         accelerator_count=count,
     )
+
+
+def core_count(root: Path = Path("/")) -> int:
+    """Return the number of threads that this process can keep busy: its cores, at least one.
+
+    A container may be on a node with many more cores than its limit. Threads beyond the limit do not make it faster:
+    they use up the share of a scheduling period together and then all wait for the next one.
+    """
+    return max(1, round(held_resources(root).cpu_count))
+
+
+def limited_core_count(root: Path = Path("/")) -> int:
+    """Return `core_count` where a container's limit leaves less than the cores that are there, else 0."""
+    held, cores = core_count(root), _usable_cores()
+    return held if held < cores else 0
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _core_limit(groups: Path) -> float:
+    """Return the cores that a container may use by its control group, of version 2 or 1; 0 without a limit."""
+    quota, _, period = _text(groups / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = _text(groups / "cpu/cpu.cfs_quota_us"), _text(groups / "cpu/cpu.cfs_period_us")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else 0.0
+
+
+def _memory_limit(groups: Path) -> int:
+    """Return a container's limit by its control group, of version 2 or 1; 0 without one."""
+    text = _text(groups / "memory.max") or _text(groups / "memory/memory.limit_in_bytes")
+    limit = int(text) if text.isdigit() else 0
+    return limit if limit < _UNLIMITED_BYTES else 0
 
 
 def _text(path: Path) -> str:

@@ -25,6 +25,7 @@ from visionyard.data.opening import open_folder
 from visionyard.errors import ConfigError, DataError
 from visionyard.inference import Bundle
 from visionyard.inference.bundle import ParitySummary
+from visionyard.stage_resources import core_count
 
 BENCHMARK = "benchmark.json"
 TABLE = "benchmark.md"
@@ -137,11 +138,6 @@ def benchmark_model(
         (folder / TABLE).write_text(markdown(measurements, fastest, skipped, machine, item=data.item), encoding="utf-8")
         draw_plot(measurements, fastest, folder / PLOT, item=data.item)
     return report
-
-
-def core_count() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _usable_threads(threads: Sequence[int], cores: int) -> tuple[list[int], list[str]]:

@@ -23,6 +23,7 @@ from visionyard.cli.run_folder import RunFolder, config_digest, promotion_store
 from visionyard.cli.stages import TRAIN_MODEL_STAGES
 from visionyard.config import RunConfig, to_parameters
 from visionyard.events import EVENTS_VARIABLE, RUN_VARIABLE, append_event
+from visionyard.stage_resources import core_count
 
 # After a polite signal a stage writes its exit report; what is still there then is killed.
 STOP_GRACE_S = 15.0
@@ -152,7 +153,7 @@ def _start(folder: RunFolder, *, experiment: str) -> "subprocess.Popen[bytes]":
     root = folder.path.parent.absolute()
     environment = {
         # Two cores train twice as fast as the one thread that Ultralytics would set.
-        "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+        "OMP_NUM_THREADS": str(core_count()),
         # How long OpenMP's threads spin before they sleep. Its default is best alone, but beside another busy process
         # validating 100 images took 19 s in place of 7; with no spinning at all training takes half as long again.
         "GOMP_SPINCOUNT": "10000",

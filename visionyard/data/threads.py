@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from visionyard.stage_resources import held_resources
+from visionyard.stage_resources import core_count
 
 Position = TypeVar("Position")
 Result = TypeVar("Result")
@@ -19,7 +19,7 @@ def in_threads(work: Callable[[Position], Result], positions: Iterable[Position]
     """Yield the result of `work` for each position, in order, as many at a time as the container has cores."""
     remaining = iter(positions)
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(max(1, round(held_resources().cpu_count))) as pool:
+    with ThreadPoolExecutor(core_count()) as pool:
         waiting.extend(pool.submit(work, position) for position in islice(remaining, _WAITING))
         try:
             while waiting:

@@ -11,7 +11,6 @@ processes; a few decoded images are held, whatever the number of items.
 """
 
 import json
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from visionyard.inference.batch_parts import FileFormat, Tally, read_part, writi
 from visionyard.inference.bundle import Bundle
 from visionyard.inference.paths import Picture, prediction_to_json
 from visionyard.inference.predictor import Predictor
+from visionyard.stage_resources import core_count
 from visionyard.transforms.specs import require_images
 
 SCHEMA_VERSION = 1
@@ -207,7 +207,7 @@ class _Worker:
 
     def __init__(self, model: Bundle, settings: BatchSettings) -> None:
         self.predictor = Predictor.from_bundle(model.folder, settings.model_format or None)
-        self.thread_count = settings.worker_count or len(os.sched_getaffinity(0))
+        self.thread_count = settings.worker_count or core_count()
         self.threads = ThreadPoolExecutor(self.thread_count)
         self._folder = tempfile.TemporaryDirectory(prefix="visionyard-")
         self.scratch = Path(self._folder.name)

@@ -9,6 +9,7 @@ import numpy as np
 
 from visionyard.errors import ArtifactError, ConfigError
 from visionyard.inference.backend_support import in_fixed_batches, last_line, run_error
+from visionyard.stage_resources import limited_core_count
 
 # For each device the providers in order of preference; what the first cannot run, the next does.
 _PROVIDERS = {
@@ -126,7 +127,8 @@ def _session_options(threads: int, options: OnnxOptions) -> Any:
     import onnxruntime
 
     session = onnxruntime.SessionOptions()
-    session.intra_op_num_threads = threads
+    # Its own choice are the node's cores, whatever the container's limit.
+    session.intra_op_num_threads = threads or limited_core_count()
     session.enable_cpu_mem_arena = options.has_arena
     session.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[options.level])
     session.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.is_spinning else "0")

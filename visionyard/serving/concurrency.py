@@ -1,6 +1,5 @@
 """How many inferences run at once, with how many threads each, and how many images of them go together."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,11 +35,6 @@ class Concurrency:
     instances: int
     alone_threads: int
     crowd_threads: int
-
-
-def core_count() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def settle_concurrency(model: ServedModelConfig, *, format: str, device: str, cores: int) -> Concurrency:  # noqa: A002

@@ -18,8 +18,9 @@ from visionyard.inference.choice import FormatChoice, choose_format
 from visionyard.inference.predictor import Predictor
 from visionyard.monitoring.metrics import ServingMetrics
 from visionyard.serving.cache import open_cache
-from visionyard.serving.concurrency import Concurrency, ElasticBackend, core_count, settle_concurrency
+from visionyard.serving.concurrency import Concurrency, ElasticBackend, settle_concurrency
 from visionyard.serving.engine import ServedModel
+from visionyard.stage_resources import core_count
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 

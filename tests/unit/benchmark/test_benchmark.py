@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from visionyard.benchmark import BenchmarkReport, Measurement, benchmark_model
-from visionyard.benchmark.benchmarking import choose, core_count
+from visionyard.benchmark.benchmarking import choose
 from visionyard.benchmark.measure import FEWEST_REPEATS, measure
 from visionyard.benchmark.pictures import draw_plot
 from visionyard.benchmark.process import Worker
@@ -19,6 +19,7 @@ from visionyard.benchmark.table import markdown
 from visionyard.data.dataset import Dataset
 from visionyard.errors import ArtifactError, ConfigError, DataError, ModelError
 from visionyard.inference import Bundle
+from visionyard.stage_resources import core_count
 
 Bundles = Callable[[str], tuple[Path, Path]]
 

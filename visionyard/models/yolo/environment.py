@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visionyard.errors import ConfigError
+from visionyard.stage_resources import core_count
 
 
 @cache
@@ -52,7 +53,7 @@ def _prepare_environment() -> None:
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_VERBOSE"] = "false"
     # Ultralytics sets it to 1 when absent, which halves the speed of training on two cores.
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(core_count()))
     import atexit
 
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
