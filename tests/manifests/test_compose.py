@@ -16,7 +16,7 @@ VALUES: dict[str, Any] = yaml.safe_load((make_chart.CHART / "values.yaml").read_
 # The Compose Specification's keys of a service that this file uses; another key is a typo until it is added here.
 _KEYS = {
     *("image", "command", "entrypoint", "environment", "ports", "volumes", "depends_on", "restart", "healthcheck"),
-    *("read_only", "tmpfs", "cap_drop", "security_opt"),
+    *("pull_policy", "read_only", "tmpfs", "cap_drop", "security_opt"),
 }
 
 
@@ -33,11 +33,18 @@ def test_a_service_is_complete(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_a_service_mounts_is_there(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
-        source = volume.partition(":")[0]
+        source = volume["source"] if isinstance(volume, dict) else volume.partition(":")[0]
         if source.startswith("./"):
             assert (ROOT / source).exists(), source
         elif not source.startswith("${"):
             assert source in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_our_own_images_are_looked_for_here_alone(name: str) -> None:
+    is_ours = SERVICES[name]["image"].startswith("visionyard/")
+
+    assert (SERVICES[name].get("pull_policy") == "never") == is_ours
 
 
 def test_images_are_those_of_the_chart() -> None:
@@ -66,5 +73,26 @@ def test_prometheus_reads_services_that_are_there_under_the_alerts_job() -> None
     assert {target.partition(":")[0] for target in jobs.values()} <= set(SERVICES)
 
 
-def test_the_bundle_to_serve_has_to_be_named() -> None:
-    assert any(volume.startswith("${BUNDLE:?") for volume in SERVICES["server"]["volumes"])
+def test_the_bundle_is_a_folder_that_has_to_be_there() -> None:
+    """In the short form `runs/x/bundle` would name a volume, and a folder that is not there would be made, empty."""
+    (volume,) = SERVICES["server"]["volumes"]
+
+    assert (volume["type"], volume["bind"]) == ("bind", {"create_host_path": False})
+    assert re.fullmatch(r"\$\{BUNDLE:-\./[\w-]+\}", volume["source"])
+
+
+def test_no_variable_is_required() -> None:
+    """One that is would be asked for by `down`, `ps` and `logs` too."""
+    assert not re.search(r"\$\{\w+:?\?", (ROOT / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_database_counts_as_ready_only_when_it_is_reached_by_tcp() -> None:
+    assert "--host=127.0.0.1" in SERVICES["database"]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("name", ["database", "mlflow", "server"])
+def test_what_is_slow_to_start_is_waited_for(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+
+    assert check["test"][0] == "CMD"
+    assert int(check["interval"].removesuffix("s")) * check["retries"] >= 120
