@@ -27,12 +27,16 @@ RUN_TAG = "visionyard.run"
 ROLE_TAG = "visionyard.role"
 PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
-# No telemetry; and a server that is down costs seconds, not the minutes of MLflow's seven tries.
+# No telemetry; a server that is down costs seconds, not the minutes of MLflow's seven tries; and files go through the
+# server: left to itself MLflow 3.17 fetches them by signed addresses of the store, a name that often only the server
+# knows (`store:9000` of compose.yaml, a Service of a cluster seen from outside).
 MLFLOW_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
 # MLflow's own limits for one request.
 _BATCH_COUNT = 100
