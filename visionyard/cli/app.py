@@ -157,12 +157,12 @@ def predict(
     """Run a model on images, videos or rows of tables: a table, drawn pictures, JSON, or a resumable batch in parts."""
     from visionyard.cli.predict import Server, predict_paths_command
     from visionyard.cli.predict_batch import is_batch, predict_batch_command
-    from visionyard.cli.predict_rows import are_tables, predict_rows_command
+    from visionyard.cli.predict_rows import are_rows, predict_rows_command
 
     named = [*([bundle] if url else []), *(paths or [])]
     if not named:
         raise ConfigError("PATHS is missing: expected images, videos, folders, tables or an s3:// address")
-    if are_tables(named):
+    if are_rows(bundle, named):
         if url or out or parts:
             raise ConfigError(
                 f"{named[0]}: rows are predicted by a bundle, and printed; leave --url, --out, --parts out"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +17,18 @@ from visionyard.errors import ConfigError, DataError
 EXTENSIONS = (".csv", ".tsv", ".parquet", ".pq")
 
 
-def are_tables(paths: Sequence[str]) -> bool:
-    """Return whether all paths are files of rows, by their extensions."""
-    return bool(paths) and all(path.lower().endswith(EXTENSIONS) for path in paths)
+def are_rows(bundle: str, paths: Sequence[str]) -> bool:
+    """Return whether all paths are files of rows, by their extensions, or folders for a bundle of a table."""
+    named = [path for path in paths if not path.lower().endswith(EXTENSIONS)]
+    return not named or (_is_of_table(Path(bundle)) and all(Path(path).is_dir() for path in named))
+
+
+def _is_of_table(bundle: Path) -> bool:
+    """Return whether a folder looks like the bundle of a table; whether it is one, opening it tells."""
+    try:
+        return bool(json.loads((bundle / "model.json").read_bytes())["preprocessing"]["kind"] == "table")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def predict_rows_command(
@@ -34,8 +44,8 @@ def predict_rows_command(
 
     if find_spec("pyarrow") is None:
         raise ConfigError(f"{paths[0]}: rows of files need pyarrow; pip install 'visionyard[data]'")
-    if missing := [path for path in paths if not path.is_file()]:
-        raise ConfigError(f"{missing[0]}: no such file")
+    if missing := [path for path in paths if not path.exists()]:
+        raise ConfigError(f"{missing[0]}: no such file or folder")
     shown = Table(box=None, pad_edge=False)
     for heading in ("File", "Row", "Found"):
         shown.add_column(heading, overflow="fold")
@@ -58,7 +68,7 @@ def predict_rows_command(
 
 
 def _records(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON line of each row of a file; rows count from 1, as below a header."""
+    """Yield the JSON line of each row of a file, or of a folder's; rows of a file count from 1, as below a header."""
     from visionyard.data.items import Problems
     from visionyard.data.tables.source import find_tables
     from visionyard.inference.paths import prediction_to_json
@@ -71,13 +81,17 @@ def _records(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path}: it lacks {', '.join(lacking)}; the model needs {', '.join(columns)}")
     if unused := [name for name in source.names if name not in columns]:
         _tell(f"{path}: the model does not use {', '.join(unused)}")
-    number = 0
-    for _, batch in source.batches(problems):
+    counts: Counter[str] = Counter()
+    for file, batch in source.batches(problems):
         rows = batch.select(columns).to_pylist()
         for found in _predictions(predictor, rows):
-            number += 1
+            counts[file.name] += 1
             told = {"error": str(found)} if isinstance(found, DataError) else None
-            yield {"path": str(path), "row": number, **(told or prediction_to_json(found, predictor.classes))}
+            yield {
+                "path": str(file.path),
+                "row": counts[file.name],
+                **(told or prediction_to_json(found, predictor.classes)),
+            }
     for problem in problems.found:
         _tell(f"{path}: {problem.item}: {problem.message}")
 

@@ -190,8 +190,9 @@ def describe(app: FastAPI, limits: LimitsConfig) -> None:
             found = get_openapi(
                 title="Visionyard",
                 version=__version__,
-                summary="Images in, boxes or classes out.",
-                description=f"Bodies of at most {limits.max_body_mib:g} MiB with at most {limits.max_images} images.",
+                summary="Images or rows of tables in, boxes or classes out.",
+                description=f"Bodies of at most {limits.max_body_mib:g} MiB with at most {limits.max_images} images "
+                f"or {limits.max_rows} rows.",
                 routes=app.routes,
                 servers=[{"url": app.root_path}] if app.root_path else None,
             )

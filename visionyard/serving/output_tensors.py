@@ -77,7 +77,7 @@ def row_answers_to_outputs(
     answers: Sequence[RowAnswer], classes: Sequence[str], names: Sequence[str] | None = None
 ) -> list[InferOutput]:
     """Return the outputs for rows of a table; arguments and errors as of `answers_to_outputs`."""
-    makers = {
+    makers: dict[str, Callable[[], np.ndarray]] = {
         "predictions": lambda: _objects([orjson.dumps(answer.to_json(classes)) for answer in answers]),
         "probabilities": lambda: np.stack([answer.probabilities for answer in answers]),
     }

@@ -55,8 +55,10 @@ class _Loop:
             cpu=session.device == "cpu", mixed_precision=None if plan.mixed_precision == "no" else plan.mixed_precision
         )
         self.train_batches = self._batches("train", recipe.augment, is_shuffled=True)
-        looked_at = Preprocess(recipe.preprocessing) if recipe.preprocessing is not None else torch.from_numpy
-        val_batches = self._batches("val", looked_at, is_shuffled=False)
+        as_input: Callable[[Content], torch.Tensor] = torch.from_numpy
+        if recipe.preprocessing is not None:
+            as_input = Preprocess(recipe.preprocessing)
+        val_batches = self._batches("val", as_input, is_shuffled=False)
         self.train_loader = make_loader(self.train_batches, workers=session.loader_workers)
         self.val_loader = make_loader(val_batches, workers=session.loader_workers)
         self.batch_count = len(self.train_batches)

@@ -71,6 +71,13 @@ def test_rows_of_files_are_predicted(table_bundle: Path, tmp_path: Path) -> None
     assert [record.get("class") for record in records] == ["high", "low", None]
     assert records[2]["error"] == "column 'x': expected a number, got 'many'"
     assert sum(one["confidence"] for one in records[0]["top"]) == pytest.approx(1, abs=1e-4)
+    (tmp_path / "parts").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "parts" / name).write_text(path.read_text())
+    told = run("predict", table_bundle, tmp_path / "parts", "--json")
+    records = [json.loads(line) for line in told.splitlines() if line[0] == "{"]
+    places = [(Path(record["path"]).name, record["row"]) for record in records]
+    assert places == [(name, row) for name in ("a.csv", "b.csv") for row in (1, 2, 3)]
     shown = run("predict", table_bundle, path)
     assert "high 0.9" in shown or "high 1.0" in shown
     assert "does not use who" in shown
@@ -82,7 +89,7 @@ def test_rows_of_files_are_predicted(table_bundle: Path, tmp_path: Path) -> None
         ("x,colour\n1,red\n", [], "it lacks count, is_new; the model needs x, count, colour, is_new"),
         ("x,count,colour,is_new\nq,1,red,no\n", [], "none of 1 rows could be read"),
         ("x,count,colour,is_new\n1,1,red,no\n", ["--out", "drawn"], "rows are predicted by a bundle, and printed"),
-        (None, [], "no such file"),
+        (None, [], "no such file or folder"),
     ],
     ids=["columns", "no row", "--out", "no file"],
 )
