@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.fixtures.fault_proxy import fault_proxy
-from tests.fixtures.seaweed import Seaweed, s3_client
+from tests.fixtures.s3_server import s3_client
+from tests.fixtures.seaweed import Seaweed
 from visionyard import storage
 from visionyard.data.artifacts import SHARDS, write_manifest
 from visionyard.data.dataset import DATASET, INDEX, Dataset, Sample, index_schema

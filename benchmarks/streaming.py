@@ -28,7 +28,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.fixtures.seaweed import Seaweed, s3_client
+from tests.fixtures.s3_server import s3_client
+from tests.fixtures.seaweed import Seaweed
 from visionyard.data.artifacts import SHARDS, write_manifest
 from visionyard.data.dataset import DATASET, INDEX, Dataset, index_schema
 from visionyard.data.shards import ShardWriter

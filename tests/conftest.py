@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.fixtures.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, s3_client
+from tests.fixtures.s3_server import ACCESS_KEY, SECRET_KEY, s3_client
+from tests.fixtures.seaweed import Seaweed
 from visionyard.data.artifacts import write_manifest
 from visionyard.data.dataset import index_schema
 from visionyard.data.shards import ShardWriter

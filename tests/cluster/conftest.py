@@ -24,7 +24,9 @@ import yaml
 from tests.cluster.gpus import gpu_stage
 from tests.cluster.kube import KubectlError, Namespace, kubectl, pod, wait_for, waiting_reason
 from tests.cluster.pod_driver import PodDriver
-from tests.fixtures.seaweed import Seaweed, s3_client
+from tests.fixtures.minio_server import MinioServer
+from tests.fixtures.s3_server import S3Server, find_binary, s3_client
+from tests.fixtures.seaweed import Seaweed
 from visionyard.components import _images
 from visionyard.data.sample import make_sample
 from visionyard.storage import upload_folder
@@ -146,16 +148,18 @@ def host_address(cluster: None) -> str:
 
 
 @pytest.fixture(scope="session")
-def store(host_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """Start an S3 store on this machine that pods reach; gone at the end."""
-    server = Seaweed(tmp_path_factory.mktemp("store"), host_address)
+def store(host_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Start an S3 store on this machine that pods reach, MinIO where its binary is at hand; gone at the end."""
+    folder = tmp_path_factory.mktemp("store")
+    has_minio = find_binary("minio") is not None
+    server: S3Server = MinioServer(folder, host_address) if has_minio else Seaweed(folder, host_address)
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def runs_bucket(store: Seaweed) -> Iterator[str]:
+def runs_bucket(store: S3Server) -> Iterator[str]:
     """Return the address of a bucket for runs; from now on this process's environment gives access to the store."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in [variable for variable in os.environ if variable.startswith(("AWS_", "MINIO_"))]:
@@ -166,12 +170,12 @@ def runs_bucket(store: Seaweed) -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(store: Seaweed, runs_bucket: str) -> str:
+def bucket(store: S3Server, runs_bucket: str) -> str:
     """Return the address of a fresh bucket."""
     return make_bucket(store)
 
 
-def make_bucket(store: Seaweed) -> str:
+def make_bucket(store: S3Server) -> str:
     """Make a bucket and return its address."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3_client(store.endpoint).make_bucket(name)
@@ -226,7 +230,7 @@ def compile_with(folder: Path, bucket: str, stages: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def start_run(
-    namespace: Namespace, data_image: str, store: Seaweed, runs_bucket: str, sample: Path
+    namespace: Namespace, data_image: str, store: S3Server, runs_bucket: str, sample: Path
 ) -> Callable[..., PodDriver]:
     """Return a function from a compiled pipeline to a run of it on clips that are in the store."""
     upload_folder(sample, f"{runs_bucket}/clips")

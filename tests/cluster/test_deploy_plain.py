@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.cluster.kube import Namespace
-from tests.fixtures.seaweed import Seaweed
+from tests.fixtures.s3_server import S3Server
 from visionyard.cluster.deploy.kube import Cluster
 from visionyard.cluster.deploy.plain import PlainTarget
 from visionyard.config import DeploymentConfig
@@ -26,7 +26,7 @@ NAME = "squares"
 
 
 @pytest.fixture
-def target(namespace: Namespace, bucket: str, store: Seaweed, serve_image: str) -> Callable[..., PlainTarget]:
+def target(namespace: Namespace, bucket: str, store: S3Server, serve_image: str) -> Callable[..., PlainTarget]:
     namespace.apply(
         {
             "apiVersion": "v1",

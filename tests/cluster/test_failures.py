@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.kube import Namespace, wait_for, waiting_reason
 from tests.cluster.pod_driver import PodDriver
-from tests.fixtures.seaweed import Seaweed
+from tests.fixtures.s3_server import S3Server
 from visionyard.cluster.outcome import read_outcome
 from visionyard.events import read_events
 
@@ -52,7 +52,7 @@ def test_a_full_volume_is_reported(
 
 
 def test_a_store_that_is_restarted_costs_a_try_at_most(
-    namespace: Namespace, start_run: Callable[..., PodDriver], compiled: Path, runs_bucket: str, store: Seaweed
+    namespace: Namespace, start_run: Callable[..., PodDriver], compiled: Path, runs_bucket: str, store: S3Server
 ) -> None:
     run = start_run(compiled)
     job = run.start(TASK)

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from tests.cluster.kube import Namespace, pod, pod_spec, wait_for
-from tests.fixtures.seaweed import Seaweed, s3_client
+from tests.fixtures.s3_server import S3Server, s3_client
 from visionyard.storage import upload_folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -82,7 +82,7 @@ def asking_pod(name: str, image: str, *arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def served(
-    module_namespace: Namespace, serve_image: str, store: Seaweed, tiny_bundle: Callable[[str], tuple[Path, Path]]
+    module_namespace: Namespace, serve_image: str, store: S3Server, tiny_bundle: Callable[[str], tuple[Path, Path]]
 ) -> Namespace:
     """Return a namespace in which two servers are ready."""
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.fault_proxy import FaultProxy, fault_proxy
 from tests.fixtures.minio_server import minio_server
-from tests.fixtures.seaweed import ACCESS_KEY, SECRET_KEY, s3_client
+from tests.fixtures.s3_server import ACCESS_KEY, SECRET_KEY, s3_client
 from visionyard import storage
 from visionyard.data.versions import collect, list_store, pull, push
 from visionyard.errors import StorageError

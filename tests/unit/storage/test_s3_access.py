@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.seaweed import ACCESS_KEY, SECRET_KEY
+from tests.fixtures.s3_server import ACCESS_KEY, SECRET_KEY
 from visionyard import storage
 from visionyard.errors import StorageError
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import draw_shape, write_dataset
-from tests.fixtures.seaweed import Seaweed, s3_client
+from tests.fixtures.s3_server import s3_client
+from tests.fixtures.seaweed import Seaweed
 from visionyard.data.dataset import Dataset
 from visionyard.data.shards import Blob
 from visionyard.data.streaming import NodeCache, StreamedDataset, epoch_order, open_dataset, streamed
