@@ -1,13 +1,13 @@
 """What is wrong with the rows of a table as a whole: the same row twice, and columns that give the target away."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visionyard.data.items import Problems
-from visionyard.data.tables.rows import Rows, batches
+from visionyard.data.tables.rows import Rows, batches, column_groups
 from visionyard.data.tables.schema import Column, TableSchema
 
 # A column tells the target when knowing it leaves next to nothing open, and without it much is.
@@ -45,8 +45,8 @@ def check_leaks(path: Path, rows: Rows, schema: TableSchema, problems: Problems)
     targets = rows.targets[is_sampled]
     if not len(targets) or (schema.task == "classification" and _baseline(targets) > _MOST_BASELINE):
         return
-    for column in schema.features:
-        values = _values(path, column, is_sampled)
+    for column, sampled in _sampled(path, schema.features, is_sampled):
+        values = _bins(column, sampled)
         share = _told_classes(values, targets) if schema.task == "classification" else _told_variance(values, targets)
         least = _TOLD_SHARE if schema.task == "classification" else _TOLD_VARIANCE
         if share is not None and share >= least:
@@ -60,12 +60,8 @@ def check_leaks(path: Path, rows: Rows, schema: TableSchema, problems: Problems)
             )
 
 
-def _values(path: Path, column: Column, is_sampled: np.ndarray) -> np.ndarray:
+def _bins(column: Column, values: Any) -> np.ndarray:
     """Return the bin of each sampled row in a column, (N,) int64; a missing value has a bin of its own."""
-    import pyarrow as pa
-
-    parts = list(_sampled(path, column.name, is_sampled))
-    values = pa.concat_arrays(parts)
     if column.type != "numeric":
         return np.asarray(values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)) + 1
     numbers = values.to_numpy(zero_copy_only=False)
@@ -75,14 +71,18 @@ def _values(path: Path, column: Column, is_sampled: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(np.isnan(numbers), 0, np.searchsorted(edges, numbers, side="right") + 1))
 
 
-def _sampled(path: Path, name: str, is_sampled: np.ndarray) -> Iterator[Any]:
+def _sampled(path: Path, columns: Sequence[Column], is_sampled: np.ndarray) -> Iterator[tuple[Column, Any]]:
+    """Yield each column with its values in the sampled rows."""
     import pyarrow as pa
 
-    start = 0
-    for batch in batches(path, [name]):
-        chosen = pa.array(is_sampled[start : start + batch.num_rows])
-        start += batch.num_rows
-        yield batch.column(name).filter(chosen)
+    for group in column_groups(columns, int(is_sampled.sum())):
+        start, parts = 0, []
+        for batch in batches(path, [column.name for column in group]):
+            chosen = pa.array(is_sampled[start : start + batch.num_rows])
+            start += batch.num_rows
+            parts.append(batch.filter(chosen))
+        for column in group:
+            yield column, pa.concat_arrays([part.column(column.name) for part in parts])
 
 
 def _baseline(targets: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from visionyard.data.tables.dataset import TableDataset
+from visionyard.data.tables.rows import column_groups
 from visionyard.data.tables.schema import Column
 from visionyard.errors import DataError
 from visionyard.transforms.rows import BooleanColumn, CategoryColumn, NumericColumn, TablePreprocessing
@@ -16,7 +17,7 @@ _DIGITS = 9
 
 
 def fit_preprocessing(dataset: TableDataset) -> TablePreprocessing:
-    """Return the preprocessing of a table's rows, with one column in memory at a time.
+    """Return the preprocessing of a table's rows, with some columns in memory at a time.
 
     Raises:
         DataError: The table has no column that a model could learn from.
@@ -26,14 +27,16 @@ def fit_preprocessing(dataset: TableDataset) -> TablePreprocessing:
         raise DataError(
             f"{dataset.folder}: no column of the table is a feature; only numbers, categories, booleans are"
         )
-    columns = [_fitted(dataset, column) for column in features]
+    columns = []
+    for group in column_groups(features, dataset.count("train")):
+        batches = list(dataset.batches("train", columns=[column.name for column in group]))
+        columns += [_fitted(column, [batch.column(column.name) for batch in batches]) for column in group]
     return TablePreprocessing(columns=columns, missing=sorted(dataset.schema.missing))
 
 
-def _fitted(dataset: TableDataset, column: Column) -> NumericColumn | CategoryColumn | BooleanColumn:
+def _fitted(column: Column, parts: list[Any]) -> NumericColumn | CategoryColumn | BooleanColumn:
     if column.type == "boolean":
         return BooleanColumn(name=column.name)
-    parts = [batch.column(column.name) for batch in dataset.batches("train", columns=[column.name])]
     if column.type == "categorical":
         return CategoryColumn(name=column.name, values=_categories(parts))
     mean, scale = _mean_and_scale([part.drop_null().to_numpy(zero_copy_only=False) for part in parts])

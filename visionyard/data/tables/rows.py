@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from visionyard.data.items import SPLITS
-from visionyard.data.tables.schema import TableSchema
+from visionyard.data.tables.schema import Column, TableSchema
 from visionyard.digests import canonical_json
 
 # Rows of a batch are Python values while they are hashed.
 BATCH_ROWS = 16_384
 _HASH_BYTES = 16
 NO_SPLIT = -1
+# Of the columns that are looked at together; texts take some 50 bytes each.
+_CELLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,16 @@ def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
 
     with parquet.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+
+
+def column_groups(columns: Sequence[Column], row_count: int) -> Iterator[Sequence[Column]]:
+    """Yield columns that are read together, as many as memory allows, at least one.
+
+    To open a file takes time for each of its columns: to open one of thousands for each of them takes minutes.
+    """
+    count = max(1, _CELLS // max(1, row_count))
+    for start in range(0, len(columns), count):
+        yield columns[start : start + count]
 
 
 def _row_hashes(batch: Any, names: Sequence[str]) -> np.ndarray:

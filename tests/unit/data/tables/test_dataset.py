@@ -93,3 +93,25 @@ def test_the_digest_of_a_table_of_before_is_the_same(tmp_path: Path) -> None:
 def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"dataset\.json"):
         open_folder(tmp_path)
+
+
+def test_a_table_of_many_columns_is_opened_a_few_times_and_not_once_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    opened: list[object] = []
+
+    class Counted(parquet.ParquetFile):  # type: ignore[misc]
+        def __init__(self, *given: object, **named: object) -> None:
+            opened.append(given)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(parquet, "ParquetFile", Counted)
+    names = [f"x{number}" for number in range(60)]
+    rows = [[f"{(place * 7 + number) % 11}.5" for number in range(60)] + [["high", "low"][place % 2]]
+            for place in range(40)]  # fmt: skip
+    text = "\n".join(",".join(row) for row in [[*names, "kind"], *rows]) + "\n"
+    spec = fit_preprocessing(TableDataset(prepare_text(tmp_path, text)))
+    assert [column.name for column in spec.columns] == names
+    assert len(opened) < len(names) / 4
