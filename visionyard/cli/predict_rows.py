@@ -70,6 +70,7 @@ def predict_rows_command(
 def _records(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON line of each row of a file, or of a folder's; rows of a file count from 1, as below a header."""
     from visionyard.data.items import Problems
+    from visionyard.data.tables.rows import BATCH_ROWS
     from visionyard.data.tables.source import find_tables
     from visionyard.inference.paths import prediction_to_json
 
@@ -83,17 +84,31 @@ def _records(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
         _tell(f"{path}: the model does not use {', '.join(unused)}")
     counts: Counter[str] = Counter()
     for file, batch in source.batches(problems):
-        rows = batch.select(columns).to_pylist()
-        for found in _predictions(predictor, rows):
-            counts[file.name] += 1
-            told = {"error": str(found)} if isinstance(found, DataError) else None
-            yield {
-                "path": str(file.path),
-                "row": counts[file.name],
-                **(told or prediction_to_json(found, predictor.classes)),
-            }
+        for start in range(0, batch.num_rows, BATCH_ROWS):  # a batch of a text may have a million short rows
+            for found in _predictions(predictor, _rows(batch.slice(start, BATCH_ROWS), columns)):
+                counts[file.name] += 1
+                told = {"error": str(found)} if isinstance(found, DataError) else None
+                yield {
+                    "path": str(file.path),
+                    "row": counts[file.name],
+                    **(told or prediction_to_json(found, predictor.classes)),
+                }
     for problem in problems.found:
         _tell(f"{path}: {problem.item}: {problem.message}")
+
+
+def _rows(batch: Any, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a batch; decimals and times of Parquet as they were brought in for the training."""
+    import pyarrow as pa
+
+    from visionyard.data.tables.conversion import as_plain
+
+    def values(column: Any) -> list[Any]:
+        is_own = pa.types.is_decimal(column.type) or pa.types.is_temporal(column.type)
+        plain = as_plain(column, ()) if is_own else None
+        return list((column if plain is None else plain).to_pylist())
+
+    return [dict(zip(columns, row, strict=True)) for row in zip(*(values(batch.column(name)) for name in columns))]
 
 
 def _tell(text: str) -> None:

@@ -134,6 +134,8 @@ class BooleanColumn(_Column):
         return [self._id(value, missing, place) for place, value in enumerate(values)]
 
     def _id(self, value: Any, missing: frozenset[str], place: int) -> int:
+        if isinstance(value, float):  # pandas has 1.0, 0.0 and NaN where some are missing
+            value = int(value) if value.is_integer() else value if math.isfinite(value) else None
         if value is None:
             return MISSING_ID
         text = str(value).strip()

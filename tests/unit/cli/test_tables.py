@@ -1,6 +1,8 @@
 """What the commands say of tables: check, models, bundle show, predict."""
 
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from visionyard.cli.app import app
 from visionyard.cli.check import find_problems
 from visionyard.config import parse_run_config
 from visionyard.errors import ConfigError, DataError
+from visionyard.inference import Predictor
+from visionyard.inference.paths import prediction_to_json
 
 
 def told(tmp_path: Path, **values: Any) -> list[str]:
@@ -81,6 +85,27 @@ def test_rows_of_files_are_predicted(table_bundle: Path, tmp_path: Path) -> None
     shown = run("predict", table_bundle, path)
     assert "high 0.9" in shown or "high 1.0" in shown
     assert "does not use who" in shown
+
+
+def test_rows_of_parquet_are_read_as_a_training_reads_them(table_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {
+        "x": pa.array([Decimal("3.50"), None], pa.decimal128(8, 2)),
+        "count": pa.array([1, 2], pa.int16()),
+        "colour": pa.array([date(2024, 1, 1), None], pa.date32()),
+        "is_new": pa.array([1.0, float("nan")]),
+    }
+    path = tmp_path / "new.parquet"
+    parquet.write_table(pa.table(columns), path)
+    found = [json.loads(line) for line in run("predict", table_bundle, path, "--json").splitlines() if line[0] == "{"]
+    with Predictor.from_bundle(table_bundle) as predictor:
+        rows = [{"x": 3.5, "count": 1, "colour": "2024-01-01", "is_new": True}]
+        rows += [{"x": None, "count": 2, "colour": None, "is_new": None}]
+        expected = [prediction_to_json(one, predictor.classes) for one in predictor.predict(rows)]
+    assert [one["class"] for one in found] == [one["class"] for one in expected]
+    assert [one["confidence"] for one in found] == pytest.approx([one["confidence"] for one in expected])
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def test_numbers_are_standardised_and_categories_become_ids() -> None:
         ("is_new", 0, 5, 2.0),
         ("is_new", "f", 5, 2.0),
         ("is_new", "", 5, 0.0),
+        ("is_new", 1.0, 5, 3.0),
+        ("is_new", math.nan, 5, 0.0),
     ],
     ids=str,
 )
