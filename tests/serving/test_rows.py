@@ -16,10 +16,12 @@ from pyarrow import ipc
 from tests.fixtures.tiny_tables import COLUMNS
 from visionyard.data.tables import arrow_rows
 from visionyard.data.tables.arrow_messages import is_compressed
-from visionyard.errors import DataError
+from visionyard.errors import DataError, RequestError
 from visionyard.inference import Predictor
 from visionyard.serving.kserve_sdk import GRPCInferenceServiceStub, pb
-from visionyard.transforms import Prediction
+from visionyard.serving.rows import read_columns
+from visionyard.transforms import Prediction, TablePreprocessing
+from visionyard.transforms.rows import BooleanColumn
 
 ARROW = "application/vnd.apache.arrow.stream"
 ROWS: list[dict[str, Any]] = [
@@ -222,6 +224,13 @@ def test_each_model_takes_its_own(http: httpx.Client, images: dict[str, bytes]) 
 def test_tensors_that_do_not_fit_are_refused(change: Callable[..., Any], words: str, http: httpx.Client) -> None:
     answer = http.post("/v2/models/rows/infer", json={"inputs": change(_tensors(TYPED))})
     assert (answer.status_code, words in answer.json()["error"]) == (400, True), answer.text
+
+
+def test_of_a_table_of_thousands_of_columns_a_message_lists_the_first() -> None:
+    spec = TablePreprocessing(columns=[BooleanColumn(name=f"gene {number}") for number in range(3000)])
+    with pytest.raises(RequestError, match="expected a tensor each for gene 0, gene 1") as told:
+        read_columns([], spec, 10)
+    assert len(str(told.value)) < 1000
 
 
 def _post_arrow(http: httpx.Client, body: bytes) -> tuple[int, str]:

@@ -73,15 +73,16 @@ def _records(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
     from visionyard.data.tables.rows import BATCH_ROWS
     from visionyard.data.tables.source import find_tables
     from visionyard.inference.paths import prediction_to_json
+    from visionyard.transforms.rows import shown_columns
 
     columns = [column.name for column in predictor.preprocessing.columns]
     problems = Problems()
     source = find_tables(path, problems, label=str(path))
     lacking = [name for name in columns if name not in source.names]
     if lacking:
-        raise DataError(f"{path}: it lacks {', '.join(lacking)}; the model needs {', '.join(columns)}")
+        raise DataError(f"{path}: it lacks {shown_columns(lacking)}; the model needs {shown_columns(columns)}")
     if unused := [name for name in source.names if name not in columns]:
-        _tell(f"{path}: the model does not use {', '.join(unused)}")
+        _tell(f"{path}: the model does not use {shown_columns(unused)}")
     counts: Counter[str] = Counter()
     for file, batch in source.batches(problems):
         for start in range(0, batch.num_rows, BATCH_ROWS):  # a batch of a text may have a million short rows

@@ -15,6 +15,7 @@ from visionyard.serving.kserve_sdk import InferInput
 from visionyard.serving.statuses import wrong_encoding
 from visionyard.serving.tensors import read_tensor
 from visionyard.transforms import Classification, Prediction, Row, TablePreprocessing
+from visionyard.transforms.rows import shown_columns
 
 ARROW = "application/vnd.apache.arrow.stream"
 FORM = '{"rows": [{"column": value, ...}, ...]}'
@@ -137,7 +138,7 @@ def read_columns(inputs: Sequence[InferInput], before: TablePreprocessing, max_r
             f"{unknown[0][:64]!r} is no column" if unknown else f"column {lacking[0]!r} is missing" if lacking else ""
         )
         raise RequestError(
-            f"inputs: {wrong or 'a column is given twice'}; expected a tensor each for {', '.join(names)}"
+            f"inputs: {wrong or 'a column is given twice'}; expected a tensor each for {shown_columns(names)}"
         )
     values = {name: _values(given[name]) for name in names}
     counts = {name: len(column) for name, column in values.items()}

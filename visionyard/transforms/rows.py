@@ -249,8 +249,13 @@ class TablePreprocessing(BaseModel):
                 way_out = "give null where its value is not known"
                 raise DataError(f"row {place}: the column {_short(lacking[0])} is missing; {way_out}")
             unknown = next(name for name in row if name not in names)
-            shown = ", ".join(list(names)[:_SHOWN_COLUMNS]) + (", ..." if len(names) > _SHOWN_COLUMNS else "")
-            raise DataError(f"row {place}: there is no column {_short(unknown)}; the columns are {shown}")
+            known = shown_columns(list(names))
+            raise DataError(f"row {place}: there is no column {_short(unknown)}; the columns are {known}")
+
+
+def shown_columns(names: Sequence[str]) -> str:
+    """Return the names as a message lists them: of a table of thousands the first ones."""
+    return ", ".join(names[:_SHOWN_COLUMNS]) + (", ..." if len(names) > _SHOWN_COLUMNS else "")
 
 
 def _double(value: float | None) -> float:

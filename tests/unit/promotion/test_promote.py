@@ -17,10 +17,13 @@ from visionyard.data.artifacts import write_manifest
 from visionyard.data.dataset import Dataset
 from visionyard.errors import ArtifactError, ConfigError, StorageError
 from visionyard.events import RUN_VARIABLE
+from visionyard.inference import Bundle
+from visionyard.inference.bundle import BundleManifest
 from visionyard.promotion import Approval, approve, find_approval, promote_model, read_verdict
-from visionyard.promotion.promote import Decision
+from visionyard.promotion.promote import Decision, _difference
 from visionyard.promotion.watermark import find_new_data, move_watermark, read_watermark
 from visionyard.tracking.registry import Registry
+from visionyard.transforms import TablePreprocessing
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and Alembic warn of their own dependencies
 
@@ -293,3 +296,27 @@ def test_models_of_a_table_are_compared_row_by_row(
     verdict = read_verdict(tmp_path / "second")
     assert verdict["statistics"]["groups"] == dataset.count("test"), "each row is a group of its own"
     assert _Run(tmp_path / "wrong").promote(tmp_path / "third").judgement.verdict == "reject"
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ([{"name": "x", "type": "boolean"}, {"name": "code", "type": "boolean"}], ""),
+        ([{"name": "x", "type": "boolean"}], "other columns than the new model: they differ in code"),
+        ([{"name": "x", "type": "categorical", "values": []}, {"name": "code", "type": "boolean"}], "differ in x"),
+        (None, "looks at rows, the new model at images"),
+    ],
+    ids=["same", "column gone", "other type", "images"],
+)
+def test_a_champion_of_other_columns_is_told_not_met_in_the_middle(
+    columns: list[dict[str, Any]] | None, told: str, tiny_bundle: Any
+) -> None:
+    images = Bundle.open(tiny_bundle("classification")[0]).manifest
+
+    def of_table(columns: list[dict[str, Any]]) -> BundleManifest:
+        return images.model_copy(update={"preprocessing": TablePreprocessing.model_validate({"columns": columns})})
+
+    champion = of_table([{"name": "x", "type": "boolean"}, {"name": "code", "type": "categorical", "values": ["a"]}])
+    found = _difference(champion, images if columns is None else of_table(columns))
+    assert told in found
+    assert bool(told) == bool(found)
