@@ -8,14 +8,13 @@ import pytest
 
 from visionyard.data import threads
 from visionyard.data.threads import in_threads
-from visionyard.stage_resources import StageResources
 
 
-@pytest.mark.parametrize(("cpu_count", "most"), [(3.0, 3), (0.5, 1)], ids=["three cores", "half a core"])
+@pytest.mark.parametrize("count", [3, 1], ids=["three cores", "one core"])
 def test_results_come_in_order_from_as_many_threads_as_there_are_cores(
-    cpu_count: float, most: int, monkeypatch: pytest.MonkeyPatch
+    count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "held_resources", lambda: StageResources(cpu_count=cpu_count))
+    monkeypatch.setattr(threads, "core_count", lambda: count)
     lock, running, peaks = Lock(), set[int](), list[int]()
 
     def work(position: int) -> int:
@@ -28,11 +27,11 @@ def test_results_come_in_order_from_as_many_threads_as_there_are_cores(
         return -position
 
     assert list(in_threads(work, range(150))) == [-position for position in range(150)]
-    assert max(peaks) == most
+    assert max(peaks) == count
 
 
 def test_an_error_ends_the_work_and_what_waits_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "held_resources", lambda: StageResources(cpu_count=2.0))
+    monkeypatch.setattr(threads, "core_count", lambda: 2)
     begun: list[int] = []
 
     def work(position: int) -> None:
