@@ -25,6 +25,7 @@ def test_a_table_goes_in_and_a_promoted_bundle_comes_out(tmp_path: Path) -> None
         "data": {"source": "t.csv", "kind": "table", "target": "kind"},
         "model": {"name": "tabular-classification"},
         "training": {"epochs": 10, "device": "cpu"},
+        "export": {"formats": ["onnx"]},
         "benchmark": {"batch_sizes": [1, 64], "threads": [1], "repeat_count": 5},
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
@@ -47,4 +48,4 @@ def test_a_table_goes_in_and_a_promoted_bundle_comes_out(tmp_path: Path) -> None
     assert (content["item"], content["parity"]["is_passed"]) == ("row", True)
     assert (content["promotion"]["verdict"], content["metrics"]["metric"]["value"] > 0.7) == ("promote", True)
     manifest = Bundle.open(folder / "bundle").manifest
-    assert (manifest.plugin, sorted(manifest.formats)) == ("tabular-classification", ["onnx", "torchscript"])
+    assert (manifest.plugin, sorted(manifest.formats)) == ("tabular-classification", ["onnx"])
