@@ -31,9 +31,10 @@ def read_image(given: ImageInput, limits: LimitsConfig, *, index: int = 0) -> np
     if isinstance(given, np.ndarray):
         return _checked_pixels(given, limits, index)
     try:
-        image = open_image(bytes(given), max_pixel_count=_NO_LIMIT)
+        data = bytes(given)
+        image = open_image(data, max_pixel_count=_NO_LIMIT)
         _check_size(image.width, image.height, limits, index)
-        return read_pixels(image)
+        return read_pixels(data, image)
     except MediaError as error:
         raise RequestError(f"image {index}: {error}") from None
 

@@ -1,6 +1,8 @@
 """Whether a model's outputs have the shapes that a convention says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,8 +24,6 @@ def check_shapes(
     Raises:
         ShapeError: Another number of outputs, or another shape; gives both.
     """
-    found = ", ".join(str(array.shape) for array in outputs)
-    wanted = ", ".join(_shape_text(shape, known) for shape in expected.values())
     fits = len(outputs) == len(expected) and all(
         len(shape) == array.ndim for shape, array in zip(expected.values(), outputs, strict=True)
     )
@@ -35,6 +35,8 @@ def check_shapes(
         ]
         fits = _fit(axes, dict(known))
     if not fits:
+        found = ", ".join(str(array.shape) for array in outputs)
+        wanted = ", ".join(_shape_text(shape, known) for shape in expected.values())
         classes = f" and {known['C']} classes" if "C" in known else ""
         raise ShapeError(
             f"output: expected {wanted} for {convention}{classes}, got {found or 'none'}; the model does not fit its "
@@ -62,11 +64,12 @@ def _fit(axes: list[tuple[str, int]], sizes: dict[str, int]) -> bool:
     return len(waiting) == len(axes) or _fit(waiting, sizes) if waiting else True
 
 
-def _terms(axis: str) -> tuple[int, dict[str, int]]:
+@cache
+def _terms(axis: str) -> tuple[int, Mapping[str, int]]:
     """Return the number in an axis, and the factors of its letters."""
     terms = axis.split("+")
     letters = {term[-1]: int(term[:-1] or 1) for term in terms if not term.isdigit()}
-    return sum(int(term) for term in terms if term.isdigit()), letters
+    return sum(int(term) for term in terms if term.isdigit()), MappingProxyType(letters)
 
 
 def _shape_text(shape: tuple[str, ...], known: dict[str, int]) -> str:

@@ -129,6 +129,65 @@ def test_every_pixel_type_becomes_what_a_viewer_shows(make: Callable[[], tuple[b
     assert found.dtype == np.uint8
 
 
+def by_pillow(data: bytes) -> np.ndarray | None:
+    """Return what Pillow alone makes of an upright file; None: it refuses it."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError):
+        return None
+
+
+@pytest.mark.parametrize("side_wh", [(1, 1), (7, 13), (17, 33), (200, 120)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 5},
+        {"quality": 100},
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2, "progressive": True},
+        {"keep_rgb": True},
+        {"restart_marker_blocks": 2},
+        {"optimize": True, "comment": b"a comment", "icc_profile": bytes(200)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(
+    side_wh: tuple[int, int], options: dict[str, Any], mode: str
+) -> None:
+    image = Image.fromarray(PIXELS).resize(side_wh, Image.Resampling.BICUBIC).convert(mode)
+    data = encode(image, "JPEG", **options)
+    found = decode_image(data)
+    np.testing.assert_array_equal(found, by_pillow(data))
+    assert found.flags.c_contiguous
+    assert found.flags.writeable
+
+
+def test_a_damaged_jpeg_is_read_or_refused_as_by_pillow() -> None:
+    image = Image.fromarray(PIXELS).resize((90, 60), Image.Resampling.BICUBIC)
+    data = encode(image, "JPEG", quality=80)
+    random = np.random.default_rng(1)
+    damaged = [data[:size] for size in range(2, len(data), 37)]
+    for _ in range(150):
+        altered = bytearray(data)
+        for place in random.integers(2, len(data), 3):
+            altered[place] = random.integers(256)
+        damaged.append(bytes(altered))
+    refused = 0
+    for one in damaged:
+        expected = by_pillow(one)
+        try:
+            found = decode_image(one)
+        except MediaError:
+            refused += 1
+            assert expected is None
+        else:
+            np.testing.assert_array_equal(found, expected)
+    assert 50 < refused < len(damaged) - 50
+
+
 def test_cmyk_jpeg_is_read_as_printed() -> None:
     paper = Image.new("CMYK", (16, 16), (0, 0, 0, 0))
     assert decode_image(encode(paper, "JPEG", quality=95)).min() >= 250
