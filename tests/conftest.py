@@ -26,6 +26,7 @@ from tests.fixtures.seaweed import Seaweed
 from visionyard.data.artifacts import write_manifest
 from visionyard.data.dataset import index_schema
 from visionyard.data.shards import ShardWriter
+from visionyard.storage import base
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -47,6 +48,12 @@ def pytest_collection_finish() -> None:
     """Leave what the imports made to itself: half a million objects that the collector would look through again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again after moments in place of seconds."""
+    monkeypatch.setattr(base, "_FIRST_WAIT_S", 0.01)
 
 
 @pytest.fixture(autouse=True)

@@ -142,30 +142,32 @@ def test_a_changed_file_of_splits_or_detector_ends_what_is_cached(tmp_path: Path
     config.write_text(yaml.safe_dump(values))
     folder = RunFolder(tmp_path / "runs/colours-1")
 
-    def run() -> tuple[list[str], dict[str, Any], dict[str, str]]:
+    def run_until(stage: str) -> tuple[list[str], dict[str, Any], dict[str, str]]:
         seen = len(read_events(folder.events))
-        done = _run(config)
-        assert done.returncode == 0, done.stdout + done.stderr
-        folder.write_status(status="failed")  # so that the same run goes on
+        with subprocess.Popen(_command(config), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+            _wait_for(folder, "stage_started", stage, since=seen)
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=60)
         started = [event["stage"] for event in read_events(folder.events)[seen:] if event["kind"] == "stage_started"]
         dataset = Dataset(folder.path / "dataset")
         found = {sample.source: split for split in ("train", "val", "test") for sample in dataset.samples(split)}
         return started, dataset.info, found
 
-    _, info, found = run()
+    _, info, found = run_until("train_model")
     assert (found["blue/3.jpg"], found["yellow/7.jpg"]) == ("test", "val")
     assert info["anonymization"]["sources"]["image_count"] == 10
     assert info["anonymization"]["sources"]["method"] == "pixelate"
+    assert run_until("train_model")[0] == ["train_model"], "what is before it comes from the cache"
 
     splits.write_text("name,split\nblue/3.jpg,val\n")
-    started, changed, found = run()
-    assert started[:2] == ["prepare_dataset", "train_model"]
+    started, changed, found = run_until("train_model")
+    assert started == ["prepare_dataset", "train_model"]
     assert found["blue/3.jpg"] == "val" and changed["digest"] != info["digest"]
 
     spec = detector.with_name("red.spec.yaml")
     spec.write_text(spec.read_text().replace("CC0-1.0", "MIT"))
-    started, _, _ = run()
-    assert started[:2] == ["ingest_dataset", "extract_frames"]
+    started, _, _ = run_until("prepare_dataset")
+    assert started == ["ingest_dataset", "extract_frames", "prepare_dataset"]
 
 
 def test_an_interrupt_ends_cleanly_and_leaves_no_process(tmp_path: Path):

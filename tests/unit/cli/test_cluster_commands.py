@@ -170,6 +170,7 @@ def test_a_pipeline_that_trains_asks_for_its_config(folder: Path, stub: KfpStub)
     assert stub.requests == []
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_source_that_only_the_cluster_reaches_is_told_with_the_way_out(
     folder: Path, stub: KfpStub, monkeypatch: pytest.MonkeyPatch
 ):

@@ -6,12 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from visionyard.storage import base
-
 
 @pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_FIRST_WAIT_S", 0.01)
+def _quick_retries(quick_retries: None) -> None:
+    pass
 
 
 class WebServer:

@@ -283,6 +283,7 @@ def test_a_store_that_is_away_is_waited_for(
     assert source.failing_count == 2
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_the_address_is_shown_without_its_secrets() -> None:
     with pytest.raises(StorageError) as caught:
         open_dataset("http://user:secret@127.0.0.1:9/set")

@@ -13,15 +13,13 @@ from tests.fixtures.fault_proxy import FaultProxy, Kind, Request, fault_proxy
 from visionyard.data.dataset import Dataset
 from visionyard.data.versions import list_store, open_version, packs, pull, push, reading
 from visionyard.errors import ArtifactError, StorageError
-from visionyard.storage import base
 
 Make = Callable[..., Path]
 PACK_BYTES = 50_000
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_FIRST_WAIT_S", 0.01)
+def _quick(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packs, "PACK_BYTES", PACK_BYTES)
     monkeypatch.setattr(reading, "PACK_BYTES", PACK_BYTES)
 
