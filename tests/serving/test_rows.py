@@ -1,22 +1,30 @@
 """A server with the model of a table beside one of images: rows as JSON, as Arrow, as tensors, on the page."""
 
+import asyncio
 import io
 import json
 import struct
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import ipc
+from rich.console import Console
 
 from tests.fixtures.tiny_tables import COLUMNS
+from visionyard.cli.predict import Server
+from visionyard.cli.predict_rows import predict_rows_command
+from visionyard.client import AsyncClient, ClassifiedRow, Client
+from visionyard.client import rows as client_rows
 from visionyard.data.tables import arrow_rows
 from visionyard.data.tables.arrow_messages import is_compressed
-from visionyard.errors import DataError, RequestError
+from visionyard.errors import ConfigError, DataError, RequestError, VisionyardError
 from visionyard.inference import Predictor
 from visionyard.serving.kserve_sdk import GRPCInferenceServiceStub, pb
 from visionyard.serving.rows import read_columns
@@ -340,3 +348,95 @@ def test_the_page_takes_a_row(browser: Any, server: Any) -> None:
     assert browser.js("document.getElementById('name').textContent") == "kinds", (
         "the page of images shows models of them"
     )
+
+
+def _asked(url: str, rows: list[dict[str, Any]], **options: Any) -> list[ClassifiedRow]:
+    with Client(url, model="rows") as client:
+        found = client.predict_rows(rows, **options)
+
+    async def ask() -> list[ClassifiedRow]:
+        async with AsyncClient(url, model="rows") as client:
+            return await client.predict_rows(rows, **options)
+
+    assert asyncio.run(ask()) == found
+    return found
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def address(request: pytest.FixtureRequest, server: Any) -> str:
+    return server.url if request.param == "rest" else f"grpc://{server.grpc}"
+
+
+def test_the_clients_answers_are_the_bundles_own(
+    address: str, expected: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_rows, "MAX_ROWS", 2)  # several requests
+    numpy_row = {"x": np.float32(-2.5), "count": np.int64(3), "colour": np.str_("blue"), "is_new": np.bool_(False)}
+    rows = [*ROWS, numpy_row, {**ROWS[0], "x": float("nan"), "count": 3.0}]
+    found = _asked(address, rows)
+    plain = [*ROWS, ROWS[1], {**ROWS[0], "x": None}]
+    assert_same([one.to_json() for one in found], expected(plain))
+    assert (found[0].class_name, found[1].class_name) == ("high", "low")
+    assert found[0].class_id == expected(plain)[0].class_id
+    assert [len(one.top) for one in _asked(address, ROWS, top_k=1)] == [1] * len(ROWS)
+    assert _asked(address, []) == []
+
+
+def test_the_client_names_the_row_that_is_wrong(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_rows, "MAX_ROWS", 2)
+    with Client(address, model="rows") as client:
+        with pytest.raises(RequestError, match=r"row 1: column 'x': expected a number, got 'q' \(counted from row 2\)"):
+            client.predict_rows([ROWS[0], ROWS[1], ROWS[2], {**ROWS[0], "x": "q"}])
+        with pytest.raises(ConfigError, match=r"row 1, column 'x': expected a text, a number, .* got datetime"):
+            client.predict_rows([ROWS[0], {**ROWS[0], "x": datetime(2026, 1, 1)}])
+        with pytest.raises(ConfigError, match="row 0: expected a mapping of column names to values, got "):
+            client.predict_rows([[1, 2]])  # type: ignore[list-item]
+        with pytest.raises(VisionyardError, match=r"row 1: .*x"):
+            client.predict_rows([ROWS[0], {"count": 1, "colour": "red", "is_new": True}])
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [("kinds", "a model of images, and new.csv holds rows"), ("other", "other"), ("", "name one of")],
+    ids=["of images", "unknown", "not named"],
+)
+def test_files_of_rows_are_refused_for_other_models(model: str, match: str, address: str, tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("x,count,colour,is_new\n1,1,red,no\n")
+    if not model and address.startswith("grpc"):
+        match = "model"  # the protocol itself wants a name
+    with pytest.raises(VisionyardError, match=match):
+        _predict_file(address, model, path)
+
+
+def test_files_of_rows_are_predicted_by_a_server(
+    address: str, expected: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new.csv"
+    lines = ["colour,x,who,count,is_new", "red,3.5,ann,1,yes", "green,-3,bob,NA,no", "green,many,eve,1,no", ",,,,"]
+    path.write_text("\n".join(lines) + "\n")
+    _predict_file(address, "rows", path)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["row"] for record in records] == [1, 2, 3, 4]
+    assert records[2]["error"] == "column 'x': expected a number, got 'many'"
+    rows = [
+        {"colour": "red", "x": 3.5, "count": 1, "is_new": True},
+        {"colour": "green", "x": -3, "count": None, "is_new": False},
+        dict.fromkeys(COLUMNS),
+    ]
+    assert_same([record for record in records if "error" not in record], expected(rows))
+
+
+def _predict_file(address: str, model: str, path: Path) -> None:
+    source = Server(address, model)
+    predict_rows_command(source, [path], is_json=True, model_format="", console=Console(file=io.StringIO()))
+
+
+def test_a_server_of_tables_alone_speaks_of_rows(start_server: Callable[..., Any], table_bundle: Path) -> None:
+    with httpx.Client(base_url=start_server(str(table_bundle)).url) as http:
+        assert http.get("/").text == http.get("/rows").text
+        for body in (5, "text", {"images": [{"b64": ""}]}, {}):
+            answer = http.post("/predict", json=body)
+            assert answer.status_code == 400
+            assert 'expected JSON such as {"rows": [{"column": value, ...}, ...]} with' in answer.json()["error"]
+        assert http.post("/predict", json=ROWS).status_code == 200

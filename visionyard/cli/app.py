@@ -163,12 +163,14 @@ def predict(
     if not named:
         raise ConfigError("PATHS is missing: expected images, videos, folders, tables or an s3:// address")
     if are_rows(bundle, named):
-        if url or out or parts:
-            raise ConfigError(
-                f"{named[0]}: rows are predicted by a bundle, and printed; leave --url, --out, --parts out"
-            )
+        if out or parts:
+            raise ConfigError(f"{named[0]}: the predictions of rows are printed; leave --out and --parts out")
         predict_rows_command(
-            Path(bundle), [Path(path) for path in named], is_json=is_json, model_format=model_format, console=output
+            Server(url, model) if url else Path(bundle),
+            [Path(path) for path in named],
+            is_json=is_json,
+            model_format=model_format,
+            console=output,
         )
         return
     if is_batch(named, out, parts):

@@ -1,9 +1,13 @@
-"""`visionyard predict` on rows of a table: a line for each, or JSON lines."""
+"""`visionyard predict` on rows of a table, by a bundle or a server: a line for each, or JSON lines."""
 
 import json
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from visionyard.errors import ConfigError, DataError
+from visionyard.cli.predict import KEY_VARIABLE, Server
+from visionyard.errors import ConfigError, DataError, RequestError, VisionyardError
 
 EXTENSIONS = (".csv", ".tsv", ".parquet", ".pq")
 
@@ -32,16 +37,22 @@ def _is_of_table(bundle: Path) -> bool:
 
 
 def predict_rows_command(
-    bundle: Path, paths: Sequence[Path], *, is_json: bool, model_format: str, console: Console
+    source: Path | Server, paths: Sequence[Path], *, is_json: bool, model_format: str, console: Console
 ) -> None:
     """Predict every row of files; one that cannot be read is told and passed over. Columns of no use are told once.
 
-    Raises:
-        ConfigError: A path is missing, the bundle is of images, or it lacks the format.
-        DataError: A file is no table, lacks a column, or none of the rows could be read.
-    """
-    from visionyard.inference import Predictor
+    Args:
+        source: A bundle, or the server to ask.
+        paths: Files, or folders of them.
+        is_json: Print JSON lines in place of a table.
+        model_format: Of a bundle; empty: the fastest one.
+        console: Where the table goes.
 
+    Raises:
+        ConfigError: A path is missing, the model is of images, or the bundle lacks the format.
+        DataError: A file is no table, lacks a column, or none of the rows could be read.
+        VisionyardError: The server cannot be reached, or refuses.
+    """
     if find_spec("pyarrow") is None:
         raise ConfigError(f"{paths[0]}: rows of files need pyarrow; pip install 'visionyard[data]'")
     if missing := [path for path in paths if not path.exists()]:
@@ -50,11 +61,9 @@ def predict_rows_command(
     for heading in ("File", "Row", "Found"):
         shown.add_column(heading, overflow="fold")
     count = read = 0
-    with Predictor.from_bundle(bundle, model_format or None) as predictor:
-        if predictor.preprocessing.item != "row":
-            raise ConfigError(f"{bundle}: a model of images, and {paths[0].name} holds rows; name images or videos")
+    with _opened(source, model_format, paths[0]) as model:
         for path in paths:
-            for record in _records(predictor, path):
+            for record in _records(model, path):
                 count += 1
                 read += "error" not in record
                 if is_json:
@@ -67,15 +76,53 @@ def predict_rows_command(
         raise DataError(f"none of {count} rows could be read: {', '.join(map(str, paths[:5]))}")
 
 
-def _records(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Model:
+    """What answers: its columns, and from rows to what is told of each, or the error of one that cannot be read."""
+
+    columns: list[str]
+    answers: Callable[[list[dict[str, Any]]], Iterator[dict[str, Any] | DataError]]
+
+
+@contextmanager
+def _opened(source: Path | Server, model_format: str, first: Path) -> Iterator[_Model]:
+    of_images = f"a model of images, and {first.name} holds rows; name images or videos"
+    if isinstance(source, Server):
+        from visionyard.client import Client
+
+        with Client(source.url, model=source.model, api_key=os.environ.get(KEY_VARIABLE, "")) as client:
+            columns = _columns_of(client.model_info())
+            if not columns:
+                raise ConfigError(f"{source.url}: {of_images}")
+            yield _Model(columns, partial(_asked, client))
+        return
+    from visionyard.inference import Predictor
+    from visionyard.transforms import TablePreprocessing
+
+    with Predictor.from_bundle(source, model_format or None) as predictor:
+        before = predictor.preprocessing
+        if not isinstance(before, TablePreprocessing):
+            raise ConfigError(f"{source}: {of_images}")
+        yield _Model([column.name for column in before.columns], partial(_predicted, predictor))
+
+
+def _columns_of(info: Mapping[str, Any]) -> list[str]:
+    """Return the columns that a server tells of a model: over REST its manifest's, over gRPC its tensors'."""
+    if "manifest" in info:
+        before = info["manifest"]["preprocessing"]
+        return [column["name"] for column in before["columns"]] if before.get("kind") == "table" else []
+    tensors = info["inputs"]
+    return [] if any(len(tensor["shape"]) > 1 for tensor in tensors) else [tensor["name"] for tensor in tensors]
+
+
+def _records(model: _Model, path: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON line of each row of a file, or of a folder's; rows of a file count from 1, as below a header."""
     from visionyard.data.items import Problems
     from visionyard.data.tables.rows import BATCH_ROWS
     from visionyard.data.tables.source import find_tables
-    from visionyard.inference.paths import prediction_to_json
     from visionyard.transforms.rows import shown_columns
 
-    columns = [column.name for column in predictor.preprocessing.columns]
+    columns = model.columns
     problems = Problems()
     source = find_tables(path, problems, label=str(path))
     lacking = [name for name in columns if name not in source.names]
@@ -86,14 +133,10 @@ def _records(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
     counts: Counter[str] = Counter()
     for file, batch in source.batches(problems):
         for start in range(0, batch.num_rows, BATCH_ROWS):  # a batch of a text may have a million short rows
-            for found in _predictions(predictor, _rows(batch.slice(start, BATCH_ROWS), columns)):
+            for found in model.answers(_rows(batch.slice(start, BATCH_ROWS), columns)):
                 counts[file.name] += 1
-                told = {"error": str(found)} if isinstance(found, DataError) else None
-                yield {
-                    "path": str(file.path),
-                    "row": counts[file.name],
-                    **(told or prediction_to_json(found, predictor.classes)),
-                }
+                told = {"error": str(found)} if isinstance(found, DataError) else found
+                yield {"path": str(file.path), "row": counts[file.name], **told}
     for problem in problems.found:
         _tell(f"{path}: {problem.item}: {problem.message}")
 
@@ -116,18 +159,44 @@ def _tell(text: str) -> None:
     Console(stderr=True).print(text, style="yellow", markup=False, soft_wrap=True)
 
 
-def _predictions(predictor: Any, rows: list[dict[str, Any]]) -> Iterator[Any]:
-    """Yield a prediction for each row, or the error of one that cannot be read."""
+def _predicted(predictor: Any, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any] | DataError]:
+    from visionyard.inference.paths import prediction_to_json
+
     try:
-        yield from predictor.predict(rows, batch_size=len(rows) or 1)
+        for found in predictor.predict(rows, batch_size=len(rows) or 1):
+            yield prediction_to_json(found, predictor.classes)
         return
-    except DataError:
-        pass  # one of them; which, is told one by one
-    for row in rows:
-        try:
-            yield predictor.predict([row])[0]
-        except DataError as error:
-            yield DataError(str(error).removeprefix("row 0: "))
+    except DataError as error:
+        if len(rows) == 1:
+            yield _of_one_row(error)
+            return
+    for part in _halves(rows):
+        yield from _predicted(predictor, part)
+
+
+def _asked(client: Any, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any] | DataError]:
+    try:
+        for found in client.predict_rows(rows):
+            yield found.to_json()
+        return
+    except RequestError as error:
+        if type(error) is not RequestError:  # of the key, or of the model's name
+            raise
+        if len(rows) == 1:
+            yield _of_one_row(error)
+            return
+    for part in _halves(rows):
+        yield from _asked(client, part)
+
+
+def _halves(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Divide rows of which one or more cannot be read, until each of these is alone."""
+    return rows[: len(rows) // 2], rows[len(rows) // 2 :]
+
+
+def _of_one_row(error: VisionyardError) -> DataError:
+    before, found, after = str(error).partition("row 0: ")
+    return DataError(after if found else before)
 
 
 def _found(record: dict[str, Any]) -> str:

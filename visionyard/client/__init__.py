@@ -1,6 +1,6 @@
 """A small client of the model server: sync and async, over REST and gRPC."""
 
-from visionyard.client.answers import Box, ClassifiedImage, ClassScore, DetectedImage, ImageResult
+from visionyard.client.answers import Box, ClassifiedImage, ClassifiedRow, ClassScore, DetectedImage, ImageResult
 from visionyard.client.async_client import AsyncClient
 from visionyard.client.calls import Options
 from visionyard.client.images import ImageLike
@@ -11,6 +11,7 @@ __all__ = [
     "Box",
     "ClassScore",
     "ClassifiedImage",
+    "ClassifiedRow",
     "Client",
     "DetectedImage",
     "ImageLike",

@@ -79,18 +79,9 @@ class DetectedImage:
         return {"width": self.width, "height": self.height, "boxes": [box.to_json() for box in self.boxes]}
 
 
-@dataclass(frozen=True)
-class ClassifiedImage:
-    """The class of one image.
+class _Classified:
+    """What has a class: `top` are the most probable ones, best first; at least one."""
 
-    Attributes:
-        width: Of the upright image that was given to the client, pixels.
-        height: The same.
-        top: The most probable classes, best first; at least one.
-    """
-
-    width: int
-    height: int
     top: tuple[ClassScore, ...]
 
     @property
@@ -111,7 +102,37 @@ class ClassifiedImage:
     def to_json(self) -> dict[str, Any]:
         """Return plain values as the server's JSON has them."""
         top = [score.to_json() for score in self.top]
-        return {"width": self.width, "height": self.height, **top[0], "top": top}
+        return {**top[0], "top": top}
+
+
+@dataclass(frozen=True)
+class ClassifiedImage(_Classified):
+    """The class of one image.
+
+    Attributes:
+        width: Of the upright image that was given to the client, pixels.
+        height: The same.
+        top: The most probable classes, best first; at least one.
+    """
+
+    width: int
+    height: int
+    top: tuple[ClassScore, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values as the server's JSON has them."""
+        return {"width": self.width, "height": self.height, **super().to_json()}
+
+
+@dataclass(frozen=True)
+class ClassifiedRow(_Classified):
+    """The class of one row of a table.
+
+    Attributes:
+        top: The most probable classes, best first; at least one.
+    """
+
+    top: tuple[ClassScore, ...]
 
 
 ImageResult = DetectedImage | ClassifiedImage
@@ -132,12 +153,17 @@ def to_result(values: Mapping[str, Any], source_wh: tuple[int, int] | None) -> I
         if "boxes" in values:
             scale = (width / values["width"], height / values["height"]) if source_wh else None
             return DetectedImage(width, height, tuple(_box(box, scale, (width, height)) for box in values["boxes"]))
-        return ClassifiedImage(width, height, tuple(ClassScore(**_score(one)) for one in values["top"]))
+        return ClassifiedImage(width, height, tuple(map(to_score, values["top"])))
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise VisionyardError(
             f"the server's answer {str(dict(values))[:120]!r}: expected boxes or top ({type(error).__name__}: "
             f"{error}); is it a Visionyard server of this version?"
         ) from None
+
+
+def to_score(values: Mapping[str, Any]) -> ClassScore:
+    """Return a class of the server's JSON; KeyError, TypeError or ValueError where it is none."""
+    return ClassScore(**_score(values))
 
 
 def _score(values: Mapping[str, Any]) -> dict[str, Any]:

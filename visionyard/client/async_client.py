@@ -1,18 +1,21 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import tenacity
 
-from visionyard.client.answers import ImageResult, to_result
+from visionyard.client.answers import ClassifiedRow, ImageResult, to_result
 from visionyard.client.calls import Call, Options, ServerAddress, to_calls
 from visionyard.client.faults import Deadline, Patience
 from visionyard.client.images import ImageLike
 from visionyard.client.rest_calls import AsyncRestTransport
-from visionyard.errors import ConfigError
+from visionyard.client.rows import RowCall, to_row_calls, to_row_result
+from visionyard.errors import ConfigError, RequestError
+
+_Result = TypeVar("_Result")
 
 
 class AsyncClient:
@@ -83,9 +86,20 @@ class AsyncClient:
         """Ask what is in several images, in requests beside each other; as `Client.predict_many`."""
         deadline = self._patience.start()
         calls = await asyncio.to_thread(to_calls, images, options, model=self._model)
+        return await self._beside_each_other([self._ask(call, deadline) for call in calls])
+
+    async def predict_rows(
+        self, rows: Iterable[Mapping[str, Any]], *, model: str = "", top_k: int | None = None
+    ) -> list[ClassifiedRow]:
+        """Ask for the classes of rows of a table, in requests beside each other; as `Client.predict_rows`."""
+        deadline = self._patience.start()
+        calls = await asyncio.to_thread(to_row_calls, rows, model=model or self._model, top_k=top_k)
+        return await self._beside_each_other([self._ask_rows(call, deadline) for call in calls])
+
+    async def _beside_each_other(self, asking: Sequence[Coroutine[Any, Any, list[_Result]]]) -> list[_Result]:
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ask(call, deadline)) for call in calls]
+                tasks = [group.create_task(one) for one in asking]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the others were cancelled, or failed at the same moment
         return [result for task in tasks for result in task.result()]
@@ -95,6 +109,15 @@ class AsyncClient:
             retrying = tenacity.AsyncRetrying(**self._patience.retrying(deadline))
             answers: list[dict[str, Any]] = await retrying(self._transport.predict, call, deadline)
         return [to_result(values, image.source_wh) for values, image in zip(answers, call.images, strict=True)]
+
+    async def _ask_rows(self, call: RowCall, deadline: Deadline) -> list[ClassifiedRow]:
+        async with self._slots:
+            retrying = tenacity.AsyncRetrying(**self._patience.retrying(deadline))
+            try:
+                answers: list[dict[str, Any]] = await retrying(self._transport.predict_rows, call, deadline)
+            except RequestError as error:
+                raise call.place(error) from None
+        return [to_row_result(values) for values in answers]
 
     async def model_info(self, model: str = "") -> dict[str, Any]:
         """Return what the server tells of a model, as `Client.model_info`."""

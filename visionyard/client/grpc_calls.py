@@ -1,7 +1,11 @@
-"""Calls over gRPC, in the Open Inference Protocol v2: images as BYTES, answers as the JSON text of each prediction."""
+"""Calls over gRPC, in the Open Inference Protocol v2: images as BYTES, rows as a BYTES tensor of texts a column.
+
+Answers are the JSON text of each prediction.
+"""
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import grpc
 from visionyard.client.calls import Call, ServerAddress
 from visionyard.client.faults import Deadline, unreachable
 from visionyard.client.messages import SERVICE, message
+from visionyard.client.rows import RowCall, to_columns
 from visionyard.errors import (
     ConfigError,
     DeadlineError,
@@ -46,8 +51,25 @@ def infer_request(call: Call) -> Any:
     tensor = request.inputs.add(name="image", datatype="BYTES", shape=[len(call.images)])
     # Not raw_input_contents: bytes with their lengths in front would be copied once more.
     tensor.contents.bytes_contents.extend(image.data for image in call.images)
+    return _asked(request, call.parameters)
+
+
+def rows_request(call: RowCall) -> Any:
+    """Return the message of a call of rows.
+
+    Raises:
+        ConfigError: A row has other columns than the first one.
+    """
+    request = message("InferRequest")(model_name=call.model)
+    for name, texts in to_columns(call).items():
+        tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(texts)])
+        tensor.contents.bytes_contents.extend(text.encode() for text in texts)
+    return _asked(request, call.parameters)
+
+
+def _asked(request: Any, parameters: Mapping[str, float | int | str]) -> Any:
     request.outputs.add(name="predictions")
-    for name, value in call.parameters.items():
+    for name, value in parameters.items():
         entry = request.parameters.add(key=name)
         if isinstance(value, int):
             entry.value.int64_param = value
@@ -58,8 +80,8 @@ def infer_request(call: Call) -> Any:
     return request
 
 
-def predictions_of(response: Any, call: Call, url: str) -> list[dict[str, Any]]:
-    """Return the predictions of an answer, one an image.
+def predictions_of(response: Any, count: int, url: str) -> list[dict[str, Any]]:
+    """Return the predictions of an answer, one an image or row.
 
     Raises:
         VisionyardError: The answer has no such output, or of another length.
@@ -69,10 +91,10 @@ def predictions_of(response: Any, call: Call, url: str) -> list[dict[str, Any]]:
             texts = list(tensor.contents.bytes_contents)
             if not texts and position < len(response.raw_output_contents):
                 texts = _split(response.raw_output_contents[position])
-            if len(texts) == len(call.images):
+            if len(texts) == count:
                 return [dict(json.loads(text)) for text in texts]
     raise VisionyardError(
-        f"{url}: expected the output predictions for {len(call.images)} images, got "
+        f"{url}: expected the output predictions for {count} of them, got "
         f"{[tensor.name for tensor in response.outputs]}; is it a Visionyard server?"
     )
 
@@ -160,7 +182,13 @@ class GrpcTransport:
 
     def predict(self, call: Call, deadline: Deadline) -> list[dict[str, Any]]:
         """Return the predictions of a call, one an image."""
-        return predictions_of(self._send("ModelInfer", "InferResponse", infer_request(call), deadline), call, self._url)
+        answer = self._send("ModelInfer", "InferResponse", infer_request(call), deadline)
+        return predictions_of(answer, len(call.images), self._url)
+
+    def predict_rows(self, call: RowCall, deadline: Deadline) -> list[dict[str, Any]]:
+        """Return the predictions of a call, one a row."""
+        answer = self._send("ModelInfer", "InferResponse", rows_request(call), deadline)
+        return predictions_of(answer, len(call.rows), self._url)
 
     def model_info(self, model: str, deadline: Deadline) -> dict[str, Any]:
         """Return the model's metadata: its inputs and outputs."""
@@ -200,7 +228,12 @@ class AsyncGrpcTransport:
     async def predict(self, call: Call, deadline: Deadline) -> list[dict[str, Any]]:
         """Return the predictions of a call, one an image."""
         answer = await self._send("ModelInfer", "InferResponse", infer_request(call), deadline)
-        return predictions_of(answer, call, self._url)
+        return predictions_of(answer, len(call.images), self._url)
+
+    async def predict_rows(self, call: RowCall, deadline: Deadline) -> list[dict[str, Any]]:
+        """Return the predictions of a call, one a row."""
+        answer = await self._send("ModelInfer", "InferResponse", rows_request(call), deadline)
+        return predictions_of(answer, len(call.rows), self._url)
 
     async def model_info(self, model: str, deadline: Deadline) -> dict[str, Any]:
         """Return the model's metadata: its inputs and outputs."""

@@ -8,6 +8,7 @@ import httpx
 
 from visionyard.client.calls import Call, ServerAddress
 from visionyard.client.faults import Deadline, error_of_status, unreachable
+from visionyard.client.rows import RowCall
 from visionyard.errors import ConfigError, VisionyardError
 
 _USER_AGENT = "visionyard-client"
@@ -42,6 +43,14 @@ def predict_request(call: Call) -> dict[str, Any]:
     return {"params": parameters, "files": files}
 
 
+def rows_request(call: RowCall) -> dict[str, Any]:
+    """Return the arguments of httpx's `post` for a call of rows."""
+    return {
+        "params": {"model": call.model} if call.model else {},
+        "json": {"rows": call.rows, "parameters": call.parameters},
+    }
+
+
 def read_answer(response: httpx.Response, url: str) -> dict[str, Any]:
     """Return the JSON object of an answer.
 
@@ -72,15 +81,15 @@ def _message(response: httpx.Response) -> str:
     return str(values.get("error") or values.get("detail") or "") if isinstance(values, dict) else ""
 
 
-def predictions_of(values: dict[str, Any], call: Call, url: str) -> list[dict[str, Any]]:
-    """Return the predictions of an answer, one an image.
+def predictions_of(values: dict[str, Any], count: int, url: str) -> list[dict[str, Any]]:
+    """Return the predictions of an answer, one an image or row.
 
     Raises:
-        VisionyardError: There are more or fewer than images.
+        VisionyardError: There are more or fewer than `count`.
     """
     predictions = values.get("predictions")
-    if not isinstance(predictions, list) or len(predictions) != len(call.images):
-        raise VisionyardError(f"{url}: expected {len(call.images)} predictions, got {str(predictions)[:80]}")
+    if not isinstance(predictions, list) or len(predictions) != count:
+        raise VisionyardError(f"{url}: expected {count} predictions, got {str(predictions)[:80]}")
     return predictions
 
 
@@ -101,7 +110,13 @@ class RestTransport:
 
     def predict(self, call: Call, deadline: Deadline) -> list[dict[str, Any]]:
         """Return the predictions of a call, one an image."""
-        return predictions_of(self._send("POST", "predict", deadline, **predict_request(call)), call, self._url)
+        answer = self._send("POST", "predict", deadline, **predict_request(call))
+        return predictions_of(answer, len(call.images), self._url)
+
+    def predict_rows(self, call: RowCall, deadline: Deadline) -> list[dict[str, Any]]:
+        """Return the predictions of a call, one a row."""
+        answer = self._send("POST", "predict", deadline, **rows_request(call))
+        return predictions_of(answer, len(call.rows), self._url)
 
     def model_info(self, model: str, deadline: Deadline) -> dict[str, Any]:
         """Return what the server tells of a model."""
@@ -136,7 +151,13 @@ class AsyncRestTransport:
 
     async def predict(self, call: Call, deadline: Deadline) -> list[dict[str, Any]]:
         """Return the predictions of a call, one an image."""
-        return predictions_of(await self._send("POST", "predict", deadline, **predict_request(call)), call, self._url)
+        answer = await self._send("POST", "predict", deadline, **predict_request(call))
+        return predictions_of(answer, len(call.images), self._url)
+
+    async def predict_rows(self, call: RowCall, deadline: Deadline) -> list[dict[str, Any]]:
+        """Return the predictions of a call, one a row."""
+        answer = await self._send("POST", "predict", deadline, **rows_request(call))
+        return predictions_of(answer, len(call.rows), self._url)
 
     async def model_info(self, model: str, deadline: Deadline) -> dict[str, Any]:
         """Return what the server tells of a model."""

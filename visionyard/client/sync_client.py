@@ -1,16 +1,18 @@
 """The client for ordinary programs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 import tenacity
 
-from visionyard.client.answers import ImageResult, to_result
+from visionyard.client.answers import ClassifiedRow, ImageResult, to_result
 from visionyard.client.calls import Options, ServerAddress, to_calls
 from visionyard.client.faults import Patience
 from visionyard.client.images import ImageLike
 from visionyard.client.rest_calls import RestTransport
+from visionyard.client.rows import to_row_calls, to_row_result
+from visionyard.errors import RequestError
 
 
 class Client:
@@ -105,6 +107,35 @@ class Client:
         for call in to_calls(images, options, model=self._model):
             answers = tenacity.Retrying(**self._patience.retrying(deadline))(self._transport.predict, call, deadline)
             results += [to_result(values, image.source_wh) for values, image in zip(answers, call.images, strict=True)]
+        return results
+
+    def predict_rows(
+        self, rows: Iterable[Mapping[str, Any]], *, model: str = "", top_k: int | None = None
+    ) -> list[ClassifiedRow]:
+        """Ask for the classes of rows of a table, in requests of at most 1,000 rows, one after another.
+
+        Args:
+            rows: Each with a value for every column of the model: a text, a number, true or false, None where it is not
+                known; NaN is as None.
+            model: In place of the client's own.
+            top_k: Most classes a row.
+
+        Returns:
+            One result a row, in order.
+
+        Raises:
+            ConfigError: A row is no mapping, or a value is of another kind.
+            RequestError: The server refuses a row; it names row, column and value.
+            VisionyardError: As in `predict`.
+        """
+        deadline = self._patience.start()
+        results: list[ClassifiedRow] = []
+        for call in to_row_calls(rows, model=model or self._model, top_k=top_k):
+            retrying = tenacity.Retrying(**self._patience.retrying(deadline))
+            try:
+                results += map(to_row_result, retrying(self._transport.predict_rows, call, deadline))
+            except RequestError as error:
+                raise call.place(error) from None
         return results
 
     def model_info(self, model: str = "") -> dict[str, Any]:

@@ -59,6 +59,12 @@ class Answering:
         """Whether a model is served that looks at rows of a table."""
         return any(self.store.get(name).takes_rows for name in self.store.names())
 
+    @property
+    def has_only_tables(self) -> bool:
+        """Whether models are served, and all of them look at rows of a table."""
+        names = self.store.names()
+        return bool(names) and all(self.store.get(name).takes_rows for name in names)
+
     def find(self, name: str, info: RequestInfo) -> ServedModel:
         """Return the model that answers to a name, which may be an A/B split; the request remembers it.
 

@@ -172,9 +172,7 @@ class Routes:
 
     async def page(self) -> HTMLResponse:
         """Return the page where a person drops an image; where only tables are served, the one that takes rows."""
-        store = self._answering.store
-        only_rows = bool(store.names()) and all(store.get(name).takes_rows for name in store.names())
-        return self._page("rows_page.html" if only_rows else "page.html")
+        return self._page("rows_page.html" if self._answering.has_only_tables else "page.html")
 
     async def rows_page(self) -> HTMLResponse:
         """Return the page where a person fills in a row."""
@@ -212,7 +210,8 @@ class Routes:
             return await read_arrow(await request.body(), self._answering.limits.max_rows)
         if kind == "application/json" and self._answering.has_tables:
             values = await load_json(await request.body())
-            if isinstance(values, list) or (isinstance(values, dict) and "rows" in values):
+            is_rows = isinstance(values, list) or (isinstance(values, dict) and "rows" in values)
+            if is_rows or self._answering.has_only_tables:
                 return read_json_rows(values, "rows", self._answering.limits.max_rows)
             return await self._reader.read(values, "images")
         if kind == "application/json":

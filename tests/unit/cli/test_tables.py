@@ -113,7 +113,7 @@ def test_rows_of_parquet_are_read_as_a_training_reads_them(table_bundle: Path, t
     [
         ("x,colour\n1,red\n", [], "it lacks count, is_new; the model needs x, count, colour, is_new"),
         ("x,count,colour,is_new\nq,1,red,no\n", [], "none of 1 rows could be read"),
-        ("x,count,colour,is_new\n1,1,red,no\n", ["--out", "drawn"], "rows are predicted by a bundle, and printed"),
+        ("x,count,colour,is_new\n1,1,red,no\n", ["--out", "drawn"], "the predictions of rows are printed; leave --out"),
         (None, [], "no such file or folder"),
     ],
     ids=["columns", "no row", "--out", "no file"],
