@@ -16,6 +16,7 @@ def find_new_data(
     run_name: str = "run",
     model: str = "",
     weights: str = "",
+    plugin: str = "",
     is_warm: bool = True,
     software_digest: str = "",
 ) -> NamedTuple("Found", [("Output", str), ("data_digest", str), ("weights", str)]):
@@ -27,6 +28,7 @@ def find_new_data(
         run_name: Name of the registered model where none is given.
         model: Name of the registered model.
         weights: What to start from where there is no champion.
+        plugin: What is trained, as in model.name; some start from no weights.
         is_warm: Start from the champion's weights.
         software_digest: Digest of code and image.
 
@@ -39,8 +41,10 @@ def find_new_data(
 
     # Inside the stage: what an import costs or breaks belongs to it.
     with events.stage("find_new_data"):
+        from visionyard.models import get_plugin
         from visionyard.promotion.watermark import find_new_data as find
 
-        found = find(source, store=store, model=model or run_name, is_warm=is_warm, weights=weights)
+        takes_weights = not plugin or get_plugin(plugin).info.takes_weights
+        found = find(source, store=store, model=model or run_name, is_warm=is_warm and takes_weights, weights=weights)
         events.figures(decision=found.decision, reason=found.reason)
     return found.decision, found.data_digest, found.weights

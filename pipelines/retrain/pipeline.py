@@ -24,7 +24,7 @@ _DOC = """New data since the last time: a challenger is trained from the champio
     Where nothing is new, everything else is skipped.
 
     Args:
-        retrain_warm_start: Start from the champion's weights, when there is a champion.
+        retrain_warm_start: Start from the champion's weights, when there is a champion and the model can.
         notify_when: always, or failure to keep quiet about a run that is done.
 """
 
@@ -43,6 +43,7 @@ def _retrain(*channels: Any) -> None:
             run_name=values["run_name"],
             model=values["promotion_model"],
             weights=values["model_weights"],
+            plugin=values["model_name"],
             is_warm=is_warm,
             software_digest=values["software_digest"],
         )

@@ -54,6 +54,8 @@ class PluginInfo:
         presets: Variants by name.
         default_preset: Taken when none is named.
         weights: What `model.weights` may be, one sentence.
+        takes_weights: Whether a training can start from a checkpoint of another; retraining then starts from the
+            champion.
     """
 
     name: str
@@ -64,6 +66,7 @@ class PluginInfo:
     presets: Mapping[str, Preset]
     default_preset: str
     weights: str
+    takes_weights: bool = True
 
 
 @dataclass(frozen=True)

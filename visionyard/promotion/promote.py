@@ -21,14 +21,12 @@ from visionyard.data.opening import open_folder
 from visionyard.errors import ArtifactError
 from visionyard.evaluation import evaluate, read_metrics, read_results
 from visionyard.inference import Bundle, Predictor
-from visionyard.inference.bundle import BundleManifest
 from visionyard.promotion.approval import Approval, find_approval
+from visionyard.promotion.comparable import difference, on_its_columns
 from visionyard.promotion.judge import Candidate, Gates, Judgement, judge, judge_alone
 from visionyard.promotion.verdict import Decision, write_verdict
 from visionyard.tracking.registry import ModelVersion, Registry, State
 from visionyard.tracking.runs import URI_VARIABLE
-from visionyard.transforms import TablePreprocessing
-from visionyard.transforms.rows import shown_columns
 
 BUNDLE, CHECKPOINT, LINEAGE = "bundle", "checkpoint", "lineage"
 SEEN_IMAGES = "seen_images.txt"
@@ -157,19 +155,16 @@ def _judge_against(new: _NewModel, registry: Registry, champion: ModelVersion, g
         folder = registry.fetch(champion, BUNDLE, Path(scratch))
         seen = set((registry.fetch(champion, LINEAGE, Path(scratch)) / SEEN_IMAGES).read_text().split())
         manifest = Bundle.open(folder).manifest
-        if difference := _difference(manifest, new.bundle.manifest):
+        if reason := difference(manifest, new.bundle.manifest):
             alone = judge_alone(new.candidate, gates, task=new.task, why="")
-            reason = (
-                f"the champion, version {champion.number}, {difference}; they cannot be "
-                "compared: give the new model a name of its own in promotion.model"
-            )
+            reason = f"the champion, version {champion.number}, {reason}"
             against = alone.reasons if alone.verdict == "reject" else []
             return replace(alone, verdict="reject", reasons=[*against, reason])
         thresholds = new.metrics["thresholds"]
         results = Path(scratch) / "evaluation"
         with Predictor.from_bundle(folder, device="auto") as predictor:
             evaluate(
-                predictor,
+                on_its_columns(predictor),
                 new.dataset,
                 results,
                 confidence_threshold=thresholds["confidence"],
@@ -186,25 +181,6 @@ def _judge_against(new: _NewModel, registry: Registry, champion: ModelVersion, g
             classes=new.dataset.classes,
             groups=_unseen_groups(new.dataset, seen),
         )
-
-
-def _difference(champion: BundleManifest, new: BundleManifest) -> str:
-    """Return why a champion cannot answer for what the new model is tested on; empty where it can."""
-    if champion.classes != new.classes or champion.task != new.task:
-        return (
-            f"knows the classes {', '.join(champion.classes)} ({champion.task}), the new model "
-            f"{', '.join(new.classes)} ({new.task})"
-        )
-    before, after = champion.preprocessing, new.preprocessing
-    if before.item != after.item:
-        return f"looks at {before.item}s, the new model at {after.item}s"
-    if isinstance(before, TablePreprocessing) and isinstance(after, TablePreprocessing):
-        known, given = ({one.name: one.type for one in spec.columns} for spec in (before, after))
-        # Any value has a text, so that a column of categories takes those of all types.
-        changed = [name for name in given if known.get(name) not in {given[name], "categorical"}]
-        if changed := [*changed, *(name for name in known if name not in given)]:
-            return f"was trained on other columns than the new model: they differ in {shown_columns(changed)}"
-    return ""
 
 
 def _unseen_groups(dataset: DatasetVersion, seen: set[str]) -> list[str]:

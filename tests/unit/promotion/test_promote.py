@@ -18,12 +18,10 @@ from visionyard.data.dataset import Dataset
 from visionyard.errors import ArtifactError, ConfigError, StorageError
 from visionyard.events import RUN_VARIABLE
 from visionyard.inference import Bundle
-from visionyard.inference.bundle import BundleManifest
 from visionyard.promotion import Approval, approve, find_approval, promote_model, read_verdict
-from visionyard.promotion.promote import Decision, _difference
+from visionyard.promotion.promote import Decision
 from visionyard.promotion.watermark import find_new_data, move_watermark, read_watermark
 from visionyard.tracking.registry import Registry
-from visionyard.transforms import TablePreprocessing
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and Alembic warn of their own dependencies
 
@@ -54,7 +52,7 @@ def runs(tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     """A model that is always right and one that is always wrong, each trained and tested on data of its own."""
     from visionyard.evaluation import evaluate
     from visionyard.export import Origin, Tolerances, export_trained
-    from visionyard.inference import Bundle, Predictor
+    from visionyard.inference import Predictor
 
     made = {}
     for number, name in enumerate(("right", "wrong")):
@@ -137,7 +135,6 @@ def test_a_model_is_judged_again_when_the_champion_moved_meanwhile(
     shutil.copytree(runs["right"].folder, other)
     manifest = json.loads((other / "bundle/model.json").read_text())
     (other / "bundle/model.json").write_text(json.dumps({**manifest, "name": "other"}))
-    from visionyard.inference import Bundle
 
     speed = {"bundle_digest": Bundle.open(other / "bundle").digest, "fastest": {"p95_ms": 1.0}}
     write_manifest(other / "benchmark", "benchmark", speed, name="benchmark.json")
@@ -252,6 +249,18 @@ def test_new_data_is_what_the_watermark_has_not_seen(registry: Registry, runs: d
     assert find_new_data(str(source), store=store, model=registry.name, is_warm=False).weights == ""
 
 
+def test_a_model_that_starts_from_no_weights_is_given_none(registry: Registry, runs: dict[str, _Run], tmp_path: Path):
+    from visionyard.components.find_new_data.component import find_new_data as stage
+
+    store, source = str(tmp_path / "store"), tmp_path / "photos"
+    source.mkdir()
+    (source / "a.jpg").write_text("a")
+    champion = runs["right"].promote(tmp_path / "verdict").challenger_digest
+    asked = {"source": str(source), "store": store, "model": registry.name}
+    assert champion in stage.python_func(**asked, plugin="torchvision-classification")[2]
+    assert stage.python_func(**asked, plugin="tabular-classification")[2] == ""
+
+
 def test_a_damaged_watermark_is_named(tmp_path: Path):
     path = tmp_path / "retrain/squares/watermark.json"
     path.parent.mkdir(parents=True)
@@ -269,7 +278,7 @@ def test_models_of_a_table_are_compared_row_by_row(
     from visionyard.data.tables import TableDataset
     from visionyard.evaluation import evaluate
     from visionyard.export import Origin, Tolerances, export_trained
-    from visionyard.inference import Bundle, Predictor
+    from visionyard.inference import Predictor
     from visionyard.training import load_trained_model
 
     dataset = TableDataset(table_dataset)
@@ -296,27 +305,3 @@ def test_models_of_a_table_are_compared_row_by_row(
     verdict = read_verdict(tmp_path / "second")
     assert verdict["statistics"]["groups"] == dataset.count("test"), "each row is a group of its own"
     assert _Run(tmp_path / "wrong").promote(tmp_path / "third").judgement.verdict == "reject"
-
-
-@pytest.mark.parametrize(
-    ("columns", "told"),
-    [
-        ([{"name": "x", "type": "boolean"}, {"name": "code", "type": "boolean"}], ""),
-        ([{"name": "x", "type": "boolean"}], "other columns than the new model: they differ in code"),
-        ([{"name": "x", "type": "categorical", "values": []}, {"name": "code", "type": "boolean"}], "differ in x"),
-        (None, "looks at rows, the new model at images"),
-    ],
-    ids=["same", "column gone", "other type", "images"],
-)
-def test_a_champion_of_other_columns_is_told_not_met_in_the_middle(
-    columns: list[dict[str, Any]] | None, told: str, tiny_bundle: Any
-) -> None:
-    images = Bundle.open(tiny_bundle("classification")[0]).manifest
-
-    def of_table(columns: list[dict[str, Any]]) -> BundleManifest:
-        return images.model_copy(update={"preprocessing": TablePreprocessing.model_validate({"columns": columns})})
-
-    champion = of_table([{"name": "x", "type": "boolean"}, {"name": "code", "type": "categorical", "values": ["a"]}])
-    found = _difference(champion, images if columns is None else of_table(columns))
-    assert told in found
-    assert bool(told) == bool(found)

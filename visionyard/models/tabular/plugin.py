@@ -53,6 +53,7 @@ class TabularClassification(ModelPlugin):
         },
         default_preset="small",
         weights="None: columns and categories differ from table to table, so training starts from scratch.",
+        takes_weights=False,
     )
     options_model = TabularOptions
 
