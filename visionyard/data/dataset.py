@@ -234,8 +234,8 @@ class Dataset(DatasetVersion):
         self.info = read_manifest(folder, "dataset", name=DATASET)
         if self.info["task"] not in get_args(Task):
             raise ArtifactError(
-                f"{folder}: made for {self.info['task']}, expected images, one of {', '.join(get_args(Task))}; a table "
-                "is opened by visionyard.data.tables.TableDataset"
+                f"{folder}: made for {self.info['task']}, expected images, one of {', '.join(get_args(Task))}; what "
+                "there is to see of a table, visionyard dataset inspect and check tell (in Python: TableDataset)"
             )
         self.task = self.info["task"]
         self.classes = self.info["classes"]
