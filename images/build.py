@@ -1,7 +1,7 @@
 """Build the container images with docker, podman or buildah; needs Python 3.11 and nothing else.
 
     make images
-    make images IMAGES="data serve" ENGINE=podman PREFIX=registry.example/team BUILD_FLAGS="--no-cache"
+    make images IMAGES="data serve" ENGINE=podman PREFIX=registry.example/team/visionyard BUILD_FLAGS="--no-cache"
     make images IMAGES=train-cpu BUILD_FLAGS="--build-arg TORCH_INDEX=https://wheels.example/cpu"
     make images BASE=registry.example/python:3.11-slim
 
@@ -34,14 +34,19 @@ def choose_engine(asked: str) -> str:
     """Return the program that builds.
 
     Args:
-        asked: By the user; empty takes the first that is there.
+        asked: By the user; empty takes the first that is there; docker whose daemon is silent comes last.
 
     Raises:
         SystemExit: It is not there.
     """
-    for engine in [asked] if asked else ENGINES:
-        if shutil.which(engine):
-            return engine
+    found = [engine for engine in ([asked] if asked else ENGINES) if shutil.which(engine)]
+    if found[:1] == ["docker"] and len(found) > 1:
+        # The client comes alone with other tools, and builds nothing.
+        answer = subprocess.run(["docker", "version"], capture_output=True, check=False)
+        if answer.returncode:
+            return found[1]
+    if found:
+        return found[0]
     raise SystemExit(f"images: {asked or ', '.join(ENGINES)}: not found; install one of {', '.join(ENGINES)}")
 
 

@@ -199,6 +199,13 @@ def test_every_service_is_probed(rendered: dict[str, list[dict[str, Any]]]) -> N
                 assert {"readinessProbe", "livenessProbe"} <= set(container), make_chart.identity(item)
 
 
+def test_a_pod_that_never_came_up_is_replaced_by_an_upgrade(rendered: dict[str, list[dict[str, Any]]]) -> None:
+    sets = [item for items in rendered.values() for item in items if item["kind"] == "StatefulSet"]
+
+    # In the default order the controller waits for the broken pod, whatever the template says now.
+    assert {item["spec"].get("podManagementPolicy") for item in sets} == {"Parallel"}
+
+
 def test_everything_that_is_named_is_there(rendered: dict[str, list[dict[str, Any]]]) -> None:
     for case, items in rendered.items():
         there = {make_chart.identity(item) for item in items}

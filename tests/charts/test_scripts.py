@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import runpy
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -87,6 +88,92 @@ def test_lifecycle_rules_are_those_asked_for(script: Any, days: int, uploads: in
     config = script("provision_store")["lifecycle"](expire_temporary_days=days, abort_uploads_days=uploads)
 
     assert (config and [rule.rule_id for rule in config.rules]) == rules
+
+
+_REFUSAL = "<Error><Code>{}</Code><Message>no</Message></Error>"
+
+
+class _Store:
+    """An S3 that has all buckets, takes the keys it is told to, and may refuse lifecycles; keeps their rules."""
+
+    def __init__(self, *, server: str, refuses_keys: bool, refuses_rules: bool) -> None:
+        self.rules: list[str] = []
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def version_string(self) -> str:
+                return server
+
+            def answer(self, code: int, text: str) -> None:
+                self.send_response(code)
+                self.send_header("content-length", str(len(text)))
+                self.send_header("content-type", "application/xml")
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(text.encode())
+
+            def do_GET(self) -> None:
+                if refuses_keys:
+                    self.answer(403, _REFUSAL.format("InvalidAccessKeyId"))
+                else:
+                    self.answer(200, "<ListAllMyBucketsResult><Buckets></Buckets></ListAllMyBucketsResult>")
+
+            def do_HEAD(self) -> None:
+                self.answer(200, "")
+
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                if refuses_rules:
+                    self.answer(400, _REFUSAL.format("InvalidArgument"))
+                else:
+                    store.rules = re.findall("<ID>(.*?)</ID>", body)
+                    self.answer(200, "")
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = HTTPServer(("127.0.0.1", 0), Handler)
+
+    def provision(self, script: Any) -> list[str]:
+        thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        keys = {"AWS_ACCESS_KEY_ID": "root", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+        days = {"EXPIRE_TEMPORARY_DAYS": "7", "ABORT_UPLOADS_DAYS": "7", "BUCKET_RUNS": "vy-runs"}
+        address = f"http://127.0.0.1:{self.http.server_port}"
+        try:
+            done: list[str] = script("provision_store")["provision"](
+                {"STORE_KIND": "external", "AWS_ENDPOINT_URL": address, **ENVIRONMENT, **keys, **days}
+            )
+        finally:
+            self.http.shutdown()
+            thread.join()
+            self.http.server_close()
+        return done
+
+
+@pytest.mark.parametrize(
+    ("server", "rules"), [("MinIO", ["temporary"]), ("another", ["temporary", "unfinished-uploads"])]
+)
+def test_an_external_store_gets_the_rules_that_it_takes(script: Any, server: str, rules: list[str]) -> None:
+    store = _Store(server=server, refuses_keys=False, refuses_rules=False)
+
+    assert store.provision(script) == [
+        *("bucket vy-runs", "bucket vy-models", "bucket vy-mlflow"),
+        "lifecycle of vy-runs",
+    ]
+    assert store.rules == rules
+
+
+@pytest.mark.parametrize(
+    ("keys", "rules", "message"),
+    [
+        pytest.param(True, False, "keys of store.existingSecrets.root.*InvalidAccessKeyId", id="wrong keys"),
+        pytest.param(False, True, "vy-runs: .*unfinished-uploads.*InvalidArgument.*Days=0", id="unknown rule"),
+    ],
+)
+def test_an_external_store_that_refuses_is_told_at_once(script: Any, keys: bool, rules: bool, message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        _Store(server="another", refuses_keys=keys, refuses_rules=rules).provision(script)
 
 
 def test_the_check_of_the_server_sends_a_picture(script: Any) -> None:

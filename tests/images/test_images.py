@@ -123,6 +123,8 @@ _ENGINE = """#!{python}
 import json, os, sys
 with open({log!r}, "a") as stream:
     stream.write(json.dumps(sys.argv[1:]) + "\\n")
+if "version" in sys.argv and os.environ.get("NO_DAEMON") == "1":
+    sys.exit(1)
 if "build" in sys.argv and os.environ.get("FAILS") == "1":
     sys.exit(7)
 if "images" in sys.argv:
@@ -189,6 +191,20 @@ def test_builds_all_but_what_needs_an_index_and_keeps_what_was_recorded(checkout
     assert sorted(json.loads((checkout / "build/images.json").read_text())) == ["data", "serve", "train"]
     assert _build(checkout, "podman", IMAGES="train-cpu").returncode == 0  # only when asked for: it needs an index
     assert sorted(json.loads((checkout / "build/images.json").read_text())) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("variables", "engine"),
+    [
+        pytest.param({}, "docker", id="daemon"),
+        pytest.param({"NO_DAEMON": "1"}, "podman", id="no daemon"),
+        pytest.param({"NO_DAEMON": "1", "ENGINE": "docker"}, "docker", id="no daemon, but asked for"),
+    ],
+)
+def test_docker_without_its_daemon_leaves_the_work_to_another(checkout: Path, variables: dict[str, str], engine: str):
+    ended = _build(checkout, "docker", "podman", IMAGES="data", **variables)
+    assert ended.returncode == 0, ended.stderr
+    assert [call[0] for call in _calls(checkout, engine)][-2] == "build"
 
 
 @pytest.mark.parametrize(

@@ -100,10 +100,18 @@ def image_ids(host: str, names: Iterable[str]) -> dict[str, str]:
             try:
                 found[name] = client.images.get(name).id
             except docker.errors.ImageNotFound:
-                problems.append(f"{name}: no such image at {host}; build it with `make images`, or pull it")
+                problems.append(f"{name}: no such image at {host}; {_way_to_have(name)}, or pull it")
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def _way_to_have(name: str) -> str:
+    """Return how an image is had, in words; `make images` by itself leaves out the one of CPU wheels."""
+    if "/train-cpu-python:" not in name:
+        return "build it with `make images`"
+    other = name.replace("/train-cpu-python:", "/train-python:")
+    return f"build it as docs/images.md says, take the larger one for it with `docker tag {other} {name}`"
 
 
 def images_of(package: Path) -> list[str]:

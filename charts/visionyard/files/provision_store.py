@@ -96,21 +96,22 @@ def provision(environment: dict[str, str]) -> list[str]:
     region = environment["AWS_DEFAULT_REGION"]
     pool = urllib3.PoolManager(retries=False, timeout=20)
     client = Minio(host, *keys, secure=scheme == "https", region=region, http_client=pool)
-    _await(client)
+    _await(client, is_external=kind == "external")
     done = []
     for bucket in buckets.values():
         if not client.bucket_exists(bucket):
             client.make_bucket(bucket)
         done.append(f"bucket {bucket}")
+    # MinIO refuses the rule for unfinished uploads: it drops them by itself.
+    drops_uploads = kind == "minio" or _is_minio(pool, environment["AWS_ENDPOINT_URL"])
     rules = lifecycle(
         expire_temporary_days=int(environment["EXPIRE_TEMPORARY_DAYS"]),
-        # MinIO refuses this rule: it drops unfinished uploads by itself.
-        abort_uploads_days=0 if kind == "minio" else int(environment["ABORT_UPLOADS_DAYS"]),
+        abort_uploads_days=0 if drops_uploads else int(environment["ABORT_UPLOADS_DAYS"]),
     )
     if rules is None:
         client.delete_bucket_lifecycle(buckets["runs"])
     else:
-        client.set_bucket_lifecycle(buckets["runs"], rules)
+        _set_lifecycle(client, buckets["runs"], rules)
         done.append(f"lifecycle of {buckets['runs']}")
     if kind == "minio":
         admin = MinioAdmin(
@@ -126,18 +127,37 @@ def provision(environment: dict[str, str]) -> list[str]:
     return done
 
 
-def _await(client: Minio, *, seconds: float = 120) -> None:
-    """Wait until the store answers; its pod may still be starting."""
+def _is_minio(pool: urllib3.PoolManager, endpoint: str) -> bool:
+    """Return whether the store is MinIO, which an external one may be too; it says so in every answer."""
+    return pool.request("GET", endpoint, redirect=False).headers.get("server") == "MinIO"
+
+
+def _set_lifecycle(client: Minio, bucket: str, rules: LifecycleConfig) -> None:
+    try:
+        client.set_bucket_lifecycle(bucket, rules)
+    except MinioException as error:
+        names = ", ".join(str(rule.rule_id) for rule in rules.rules)
+        sys.exit(
+            f"lifecycle of {bucket}: the store refuses the rules {names}: {error}; leave out what it does not know by "
+            "store.provision.abortUploadsDays=0 or store.provision.expireTemporaryDays=0"
+        )
+
+
+def _await(client: Minio, *, is_external: bool, seconds: float = 120) -> None:
+    """Wait until the store answers; its pod may still be starting. An external one is there: its refusal is final."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             client.list_buckets()
             return
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            if getattr(error, "code", "") == "AccessDenied":
+            code = getattr(error, "code", "")
+            if code == "AccessDenied":
                 return  # It answers; not every administrator of an external store may list all buckets.
+            if is_external and code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
+                sys.exit(f"the store refuses the keys of store.existingSecrets.root: {error}")
             if time.monotonic() > deadline:
-                sys.exit(f"the store does not answer after {seconds:.0f} s: {error}")
+                sys.exit(f"the store does not let us in after {seconds:.0f} s: {error}")
             time.sleep(2)
 
 

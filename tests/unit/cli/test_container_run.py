@@ -1,5 +1,6 @@
 """How the containers of a run are started and ended, without an engine."""
 
+import contextlib
 import re
 import socket
 from collections.abc import Iterator
@@ -33,6 +34,29 @@ def test_an_engine_that_does_not_answer_is_named(tmp_path: Path):
     pytest.importorskip("docker")
     with pytest.raises(ConfigError, match=f"no container engine answers at unix://{tmp_path}/gone.sock"):
         image_ids(f"unix://{tmp_path}/gone.sock", ["a"])
+
+
+class _NoImages:
+    """A client of an engine that has no image."""
+
+    @property
+    def images(self) -> "_NoImages":
+        return self
+
+    def get(self, name: str) -> None:
+        from docker.errors import ImageNotFound
+
+        raise ImageNotFound(name)
+
+
+def test_missing_images_are_all_named_each_with_its_way_out(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("docker")
+    monkeypatch.setattr(container_run, "connected", lambda host: contextlib.nullcontext(_NoImages()))
+    with pytest.raises(ConfigError) as caught:
+        image_ids("unix:///p.sock", ["r/v/train-cpu-python:1", "r/v/data-python:1"])
+    data, train = caught.value.problems
+    assert "r/v/data-python:1: no such image at unix:///p.sock; build it with `make images`" in data
+    assert "`docker tag r/v/train-python:1 r/v/train-cpu-python:1`" in train  # `make images` alone does not make it
 
 
 @pytest.mark.parametrize(
