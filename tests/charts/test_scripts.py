@@ -4,6 +4,7 @@ import io
 import json
 import re
 import runpy
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -261,3 +262,17 @@ def test_the_upload_signs_in_as_the_account_where_its_token_is_mounted(
             thread.join()
 
     assert set(said) == {f"Bearer {token}" if token else None}
+
+
+@pytest.mark.filterwarnings("ignore:This client only works:FutureWarning")
+def test_the_upload_names_an_address_where_nothing_answers(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("KF_PIPELINES_SA_TOKEN_PATH", raising=False)
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", address)
+        with pytest.raises(SystemExit, match=f"kfp.endpoint = {address}: .* does not answer"):
+            script("upload_pipelines")["connect"]()

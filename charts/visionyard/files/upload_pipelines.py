@@ -13,13 +13,24 @@ PROFILES = Path("/etc/visionyard/profiles")
 
 
 def connect() -> Any:
-    """Return `kfp.Client` for the address in KF_PIPELINES_ENDPOINT, with the account's token where one is mounted."""
+    """Return `kfp.Client` for the address in KF_PIPELINES_ENDPOINT, with the account's token where one is mounted.
+
+    Raises:
+        SystemExit: Nothing answers there.
+    """
     import kfp
+    import urllib3
     from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
     # By itself the client reads the token only where no address is given.
     is_signed_in = "KF_PIPELINES_SA_TOKEN_PATH" in os.environ
-    return kfp.Client(credentials=ServiceAccountTokenVolumeCredentials() if is_signed_in else None)
+    try:
+        return kfp.Client(credentials=ServiceAccountTokenVolumeCredentials() if is_signed_in else None)
+    except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+        address = os.environ["KF_PIPELINES_ENDPOINT"]
+        sys.exit(
+            f"kfp.endpoint = {address}: expected the API of Kubeflow Pipelines there, which does not answer: {error}"
+        )
 
 
 def upload(client: Any, name: str, package: str, version: str, namespace: str | None = None) -> str:
