@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tests.fixtures.tiny_tables import COLUMNS
 from visionyard.cli.predict import Server
-from visionyard.cli.predict_rows import predict_rows_command
+from visionyard.cli.predict_rows import are_rows, predict_rows_command
 from visionyard.client import AsyncClient, ClassifiedRow, Client
 from visionyard.client import rows as client_rows
 from visionyard.data.tables import arrow_rows
@@ -425,6 +425,17 @@ def test_files_of_rows_are_predicted_by_a_server(
         dict.fromkeys(COLUMNS),
     ]
     assert_same([record for record in records if "error" not in record], expected(rows))
+
+
+def test_a_folder_is_of_rows_for_a_server_where_it_holds_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "new/deep"
+    folder.mkdir(parents=True)
+    assert not are_rows("", [str(tmp_path)])
+    (folder / "a.CSV").write_text("x\n1\n")
+    assert are_rows("", [str(tmp_path), "more.parquet"])
+    (folder / "b.jpg").write_bytes(b"")
+    assert not are_rows("", [str(tmp_path)])
+    assert not are_rows("", [str(tmp_path / "none")])
 
 
 def _predict_file(address: str, model: str, path: Path) -> None:

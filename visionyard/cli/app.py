@@ -162,7 +162,7 @@ def predict(
     named = [*([bundle] if url else []), *(paths or [])]
     if not named:
         raise ConfigError("PATHS is missing: expected images, videos, folders, tables or an s3:// address")
-    if are_rows(bundle, named):
+    if are_rows("" if url else bundle, named):
         if out or parts:
             raise ConfigError(f"{named[0]}: the predictions of rows are printed; leave --out and --parts out")
         predict_rows_command(

@@ -23,9 +23,23 @@ EXTENSIONS = (".csv", ".tsv", ".parquet", ".pq")
 
 
 def are_rows(bundle: str, paths: Sequence[str]) -> bool:
-    """Return whether all paths are files of rows, by their extensions, or folders for a bundle of a table."""
+    """Return whether all paths are of rows: files by their extensions, folders by their bundle.
+
+    Args:
+        bundle: The bundle; empty where a server is asked: a folder is then of rows that holds files of rows alone.
+        paths: What was named.
+    """
     named = [path for path in paths if not path.lower().endswith(EXTENSIONS)]
-    return not named or (_is_of_table(Path(bundle)) and all(Path(path).is_dir() for path in named))
+    if bundle:
+        return not named or (_is_of_table(Path(bundle)) and all(Path(path).is_dir() for path in named))
+    return all(_holds_rows_alone(Path(path)) for path in named)
+
+
+def _holds_rows_alone(folder: Path) -> bool:
+    from visionyard.inference.paths import MEDIA_EXTENSIONS
+
+    found = {path.suffix.lower() for path in folder.rglob("*")} if folder.is_dir() else set()
+    return bool(found & set(EXTENSIONS)) and not found & set(MEDIA_EXTENSIONS)
 
 
 def _is_of_table(bundle: Path) -> bool:
