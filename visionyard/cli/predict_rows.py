@@ -36,7 +36,7 @@ def are_rows(bundle: str, paths: Sequence[str]) -> bool:
 
 
 def _holds_rows_alone(folder: Path) -> bool:
-    from visionyard.inference.paths import MEDIA_EXTENSIONS
+    from visionyard.data.media import MEDIA_EXTENSIONS
 
     found = {path.suffix.lower() for path in folder.rglob("*")} if folder.is_dir() else set()
     return bool(found & set(EXTENSIONS)) and not found & set(MEDIA_EXTENSIONS)
