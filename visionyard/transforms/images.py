@@ -42,16 +42,7 @@ _DECODE_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
-# EXIF tag 274 to what makes the picture upright, as in Pillow's ImageOps.exif_transpose; for pictures and for pixels.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# EXIF tag 274 to what makes the pixels upright.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
     3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
@@ -145,10 +136,7 @@ def read_pixels(data: bytes, image: Image.Image) -> np.ndarray:
     """
     with _decoding():
         pixels = _read_jpeg(data, image)
-        if pixels is None:
-            return _to_rgb(_upright(image))
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
-        return pixels if turn is None else turn(pixels)
+        return _upright(_to_rgb(image) if pixels is None else pixels, image)
 
 
 def read_levels(image: Image.Image) -> np.ndarray:
@@ -188,7 +176,7 @@ def open_thumbnail(data: bytes, size_px: int) -> Image.Image:
     image = open_image(data)
     with _decoding():
         image.draft("L", (size_px, size_px))
-        return Image.fromarray(_to_rgb(_upright(image))).convert("L")
+        return Image.fromarray(_upright(_to_rgb(image), image)).convert("L")
 
 
 @contextmanager
@@ -227,10 +215,9 @@ def _read_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:
     return pixels if pixels.shape == (image.height, image.width, 3) else None
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # reads the metadata behind the pixels too; of a TIFF it already turns the picture
-    method = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    return image if method is None else image.transpose(method)
+def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    return pixels if turn is None else turn(pixels)
 
 
 def _beginning(data: bytes) -> str:
@@ -238,6 +225,7 @@ def _beginning(data: bytes) -> str:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
+    image.load()  # reads the metadata behind the pixels too; of a TIFF it already turns the picture
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
